@@ -1,0 +1,1 @@
+"""Text and features in, vectors out: the turn encoder, the dialogue Transformer, token-budget batches."""
