@@ -226,11 +226,16 @@ def decode(
     Raises `RecordError` with the reason: not UTF-8, not JSON, a missing field, a wrong type or no turns.
     """
     try:
-        if isinstance(record, bytes):
-            # Checked first: the JSON decoder looks at the bytes of the fields it keeps, not of the others.
-            record.decode("utf-8")
+        if not isinstance(record, bytes):
+            return msgspec.convert(_without_nulls(record), type=as_type)
+        # Checked first: the JSON decoder looks at the bytes of the fields it keeps, not of the others.
+        record.decode("utf-8")
+        try:
             return decoder.decode(record) if decoder else msgspec.json.decode(record, type=as_type)
-        return msgspec.convert(record, type=as_type)
+        except msgspec.ValidationError as error:
+            if "got `null`" not in str(error):
+                raise
+            return msgspec.convert(_without_nulls(msgspec.json.decode(record)), type=as_type)
     except UnicodeDecodeError as error:
         raise RecordError(Stage.PARSE, RejectReason.INVALID_UTF8, str(error)) from None
     except RecursionError:
@@ -243,6 +248,15 @@ def decode(
         raise RecordError(Stage.VALIDATE, reason, message) from None
     except msgspec.DecodeError as error:
         raise RecordError(Stage.PARSE, RejectReason.INVALID_JSON, str(error)) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """The same value without null members: a null list is an absent list, as a null string is."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_nulls(member) for member in value]
+    return value
 
 
 def validate(dialogue: Dialogue) -> Dialogue:

@@ -90,9 +90,7 @@ REJECTED_SCHEMA = pa.schema(
             "position",
             pa.int64(),
             nullable=False,
-            metadata={
-                "description": "line (text) or row (Parquet, JSON array) in the source, from 1; 0: the whole file"
-            },
+            metadata={"description": "line or row in the source, from 1; 0: the file as a whole"},
         ),
         pa.field("stage", pa.string(), nullable=False, metadata={"enum": "|".join(Stage)}),
         pa.field("reason", pa.string(), nullable=False, metadata={"enum": "|".join(RejectReason)}),
