@@ -1,0 +1,279 @@
+"""What is known of a turn besides its words: numbers and categories, each with an explicit *missing*.
+
+`turn_features` gives one row a turn. A number that the log lacks is NaN, a category that it lacks is 0; the
+encoder has a parameter of its own for either (`encoders.turn.FeatureEncoder`). Numbers are raw, in the units of
+the log: the encoder bins them by the quantiles of the training logs, so nothing needs scaling.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz import fuzz
+
+from schemas.log import Dialogue, NluHypothesis, Turn
+
+MISSING = math.nan
+CATEGORY_BUCKETS = 1024
+"""Categories are hashed into this many ids; 0 is *missing*."""
+
+NUMBERS = (
+    "asr_score",
+    "asr_margin",
+    "asr_posterior",
+    "asr_entropy",
+    "asr_hypotheses",
+    "asr_agreement",
+    "asr_empty_rank",
+    "nlu_score",
+    "nlu_margin",
+    "nlu_entropy",
+    "nlu_hypotheses",
+    "nlu_slots",
+    "nlu_intent_mass",
+    "er_score",
+    "er_margin",
+    "er_candidates",
+    "wake_score",
+    "text_words",
+    "text_characters_per_word",
+    "response_words",
+    "speech_seconds",
+    "words_per_second",
+    "seconds_since_previous",
+    "seconds_to_next",
+    "slot_values_in_text",
+    "slot_values_in_alternatives",
+    "slot_values_in_response",
+    "text_in_response",
+    "text_in_prompt",
+    "text_like_previous",
+    "text_like_next",
+    "text_like_next_partial",
+    "text_like_second_next",
+    "nlu_like_previous",
+    "nlu_like_next",
+    "response_like_previous",
+    "response_like_next",
+    "position",
+    "turns_left",
+    "barge_in",
+    "barge_in_previous",
+    "feedback",
+)
+CATEGORIES = (
+    "domain",
+    "intent",
+    "previous_intent",
+    "next_intent",
+    "action",
+    "previous_action",
+    "next_action",
+    "status",
+    "device",
+    "language",
+)
+
+
+class TurnFeatures(NamedTuple):
+    """Features of T turns."""
+
+    numbers: npt.NDArray[np.float32]
+    """(T, len(NUMBERS)), NaN where missing."""
+    categories: npt.NDArray[np.int64]
+    """(T, len(CATEGORIES)), 0 where missing."""
+
+
+def turn_features(dialogue: Dialogue) -> TurnFeatures:
+    """Features of every turn of a validated dialogue, in order."""
+    turns = dialogue.turns
+    rows = [_Row(dialogue, index) for index in range(len(turns))]
+    numbers = np.array([row.numbers() for row in rows], dtype=np.float32)
+    # A score can be any finite double: outside of float32 it is as good as the largest one.
+    limit = np.finfo(np.float32).max
+    numbers = np.clip(numbers, -limit, limit)
+    categories = np.array([row.categories() for row in rows], dtype=np.int64)
+    return TurnFeatures(numbers, categories)
+
+
+def category_id(field: str, value: str | None) -> int:
+    """A stable id in 1 … CATEGORY_BUCKETS - 1, whatever the process; 0 for a missing value."""
+    if not value:
+        return 0
+    digest = zlib.crc32(f"{field}={value.lower()}".encode(errors="replace"))
+    return 1 + digest % (CATEGORY_BUCKETS - 1)
+
+
+class _Row:
+    """The features of one turn; it can see the turns around it."""
+
+    def __init__(self, dialogue: Dialogue, index: int) -> None:
+        turns = dialogue.turns
+        self.dialogue = dialogue
+        self.index = index
+        self.turn = turns[index]
+        self.previous = turns[index - 1] if index else None
+        self.next = turns[index + 1] if index + 1 < len(turns) else None
+        self.second_next = turns[index + 2] if index + 2 < len(turns) else None
+        self.text = _clip(self.turn.text)
+        self.response = _response_text(self.turn)
+
+    def numbers(self) -> list[float]:
+        turn, text, response = self.turn, self.text, self.response
+        asr = [each.score for each in turn.asr if each.score is not None]
+        nlu = [each.score for each in turn.nlu if each.score is not None]
+        er = [each.score for each in turn.entities if each.score is not None]
+        asr_weights, nlu_weights = _posterior(asr), _posterior(nlu)
+        alternatives = [_clip(each.text) for each in turn.asr[1:6]]
+        top = turn.nlu[0] if turn.nlu else None
+        values = [slot.value for slot in top.slots if slot.value] if top else []
+        words = len(text.split())
+        seconds = _seconds(turn.started_at, turn.ended_at)
+        prompt = _response_text(self.previous) if self.previous else (self.dialogue.opening or "")
+        return [
+            asr[0] if asr else MISSING,
+            asr[0] - asr[1] if len(asr) > 1 else MISSING,
+            asr_weights[0] if asr else MISSING,
+            _entropy(asr_weights) if asr else MISSING,
+            len(turn.asr) if turn.asr else MISSING,
+            _mean([fuzz.ratio(text, each) for each in alternatives]),
+            next((rank for rank, each in enumerate(turn.asr) if not each.text), len(turn.asr))
+            if turn.asr
+            else MISSING,
+            nlu[0] if nlu else MISSING,
+            nlu[0] - nlu[1] if len(nlu) > 1 else MISSING,
+            _entropy(nlu_weights) if nlu else MISSING,
+            len(turn.nlu) if turn.nlu else MISSING,
+            len(top.slots) if top else MISSING,
+            sum(w for w, each in zip(nlu_weights, turn.nlu, strict=False) if each.intent == top.intent)
+            if top and len(nlu) == len(turn.nlu)
+            else MISSING,
+            er[0] if er else MISSING,
+            er[0] - er[1] if len(er) > 1 else MISSING,
+            len(turn.entities) if turn.entities else MISSING,
+            turn.wake_score if turn.wake_score is not None else MISSING,
+            words,
+            len(text) / max(words, 1),
+            len(response.split()) if response else MISSING,
+            seconds,
+            words / seconds if seconds > 0 else MISSING,
+            _seconds(self.previous.ended_at or self.previous.started_at, turn.started_at)
+            if self.previous
+            else MISSING,
+            _seconds(turn.ended_at or turn.started_at, self.next.started_at) if self.next else MISSING,
+            _mean([float(value.lower() in text) for value in values]),
+            _mean([float(any(value.lower() in each for each in alternatives)) for value in values])
+            if alternatives
+            else MISSING,
+            _mean([float(value.lower() in response) for value in values]) if response else MISSING,
+            fuzz.token_set_ratio(text, response) if text and response else MISSING,
+            fuzz.token_set_ratio(text, _clip(prompt)) if text and prompt else MISSING,
+            fuzz.token_sort_ratio(text, _clip(self.previous.text)) if self.previous else MISSING,
+            fuzz.token_sort_ratio(text, _clip(self.next.text)) if self.next else MISSING,
+            fuzz.token_set_ratio(text, _clip(self.next.text)) if self.next else MISSING,
+            fuzz.token_sort_ratio(text, _clip(self.second_next.text)) if self.second_next else MISSING,
+            _frame_overlap(self.previous, turn),
+            _frame_overlap(turn, self.next),
+            fuzz.ratio(_response_text(self.previous), response)
+            if self.previous and _response_text(self.previous) and response
+            else MISSING,
+            fuzz.ratio(response, _response_text(self.next))
+            if self.next and _response_text(self.next) and response
+            else MISSING,
+            self.index,
+            len(self.dialogue.turns) - 1 - self.index,
+            _flag(turn.barge_in),
+            _flag(self.previous.barge_in) if self.previous else MISSING,
+            MISSING if turn.feedback is None else float(turn.feedback == "positive"),
+        ]
+
+    def categories(self) -> list[int]:
+        previous, following, dialogue = self.previous, self.next, self.dialogue
+        response = self.turn.response
+        values = (
+            _top(self.turn, "domain"),
+            _top(self.turn, "intent"),
+            _top(previous, "intent"),
+            _top(following, "intent"),
+            response.action if response else None,
+            previous.response.action if previous and previous.response else None,
+            following.response.action if following and following.response else None,
+            response.status if response else None,
+            dialogue.device,
+            dialogue.locale.split("-")[0] if dialogue.locale else None,
+        )
+        # The same action or intent has the same id at this turn and at its neighbours.
+        fields = (
+            "domain",
+            "intent",
+            "intent",
+            "intent",
+            "action",
+            "action",
+            "action",
+            "status",
+            "device",
+            "language",
+        )
+        return [category_id(field, value) for field, value in zip(fields, values, strict=True)]
+
+
+TEXT_LIMIT = 1_000
+"""Characters of a text that similarities look at: they are quadratic, and a request is seldom longer."""
+
+
+def _clip(text: str | None) -> str:
+    return (text or "")[:TEXT_LIMIT].lower()
+
+
+def _response_text(turn: Turn | None) -> str:
+    return _clip(turn.response.text) if turn and turn.response else ""
+
+
+def _top(turn: Turn | None, field: str) -> str | None:
+    return getattr(turn.nlu[0], field) if turn and turn.nlu else None
+
+
+def _flag(value: bool | None) -> float:
+    return MISSING if value is None else float(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else MISSING
+
+
+def _seconds(start: object, end: object) -> float:
+    return MISSING if start is None or end is None else (end - start).total_seconds()  # type: ignore[operator, no-any-return]
+
+
+def _posterior(scores: Sequence[float]) -> list[float]:
+    """Scores as weights that sum to 1: as they are if they are probabilities, else as log-probabilities."""
+    if not scores:
+        return []
+    if min(scores) < 0:
+        top = max(scores)
+        scores = [math.exp(max(score - top, -50.0)) for score in scores]
+    total = sum(scores)
+    return [score / total for score in scores] if total > 0 else [1 / len(scores)] * len(scores)
+
+
+def _entropy(weights: Sequence[float]) -> float:
+    return -sum(weight * math.log(weight) for weight in weights if weight > 0)
+
+
+def _frame(hypothesis: NluHypothesis) -> set[tuple[str, str]]:
+    frame = {(slot.name, slot.value) for slot in hypothesis.slots}
+    return frame | {("", hypothesis.intent)} if hypothesis.intent else frame
+
+
+def _frame_overlap(first: Turn | None, second: Turn | None) -> float:
+    """Jaccard index of the two top frames, 0 to 1."""
+    if first is None or second is None or not first.nlu or not second.nlu:
+        return MISSING
+    one, other = _frame(first.nlu[0]), _frame(second.nlu[0])
+    return len(one & other) / len(one | other) if one | other else 1.0

@@ -1,0 +1,131 @@
+"""What an assistant can be asked: its intents and slots, in the form of the Schema-Guided Dialogue schema.
+
+Form: Rastogi et al., *Towards Scalable Multi-domain Conversational Agents: The Schema-Guided Dialogue Dataset*
+(AAAI 2020): a list of services, each `{service_name, description, slots, intents}`. Only names are required.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from schemas.log import Dialogue
+
+Named = TypeVar("Named", "Intent", "SlotType")
+
+
+class OntologyError(ValueError):
+    """The file is not an ontology; the message says where."""
+
+
+class Intent(Struct, frozen=True, omit_defaults=True):
+    """Something that can be asked for."""
+
+    name: str
+    description: str = ""
+
+
+class SlotType(Struct, frozen=True, omit_defaults=True):
+    """A named kind of value."""
+
+    name: str
+    description: str = ""
+
+
+class Service(Struct, frozen=True, omit_defaults=True):
+    """Intents and slots that belong together."""
+
+    service_name: str
+    description: str = ""
+    intents: tuple[Intent, ...] = ()
+    slots: tuple[SlotType, ...] = ()
+
+
+class Ontology(Struct, frozen=True):
+    """All services of one assistant. An empty one means: nothing is known."""
+
+    services: tuple[Service, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Ontology:
+        """The ontology in a JSON file of SGD's schema form. Raises `OntologyError`, `OSError`."""
+        try:
+            return cls(services=msgspec.json.decode(path.read_bytes(), type=tuple[Service, ...]))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OntologyError(f"{path} is not an ontology in SGD's schema form: {error}") from None
+
+    @property
+    def intents(self) -> list[Intent]:
+        """Every intent once, by name, in alphabetical order."""
+        return _by_name(intent for service in self.services for intent in service.intents)
+
+    @property
+    def slots(self) -> list[SlotType]:
+        """Every slot once, by name, in alphabetical order."""
+        return _by_name(slot for service in self.services for slot in service.slots)
+
+
+def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontology:
+    """The ontology that the logs speak of: every name in an NLU hypothesis (and, if asked, in an annotation).
+
+    One service a domain, in alphabetical order, so that the same logs give the same ontology.
+    """
+    intents: dict[str, set[str]] = {}
+    slots: dict[str, set[str]] = {}
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            domain = next((each.domain for each in turn.nlu if each.domain), "")
+            heard = [(each.domain or "", each.intent, each.slots) for each in turn.nlu]
+            if annotations and turn.annotation:
+                heard.append((domain, turn.annotation.intent, turn.annotation.slots or []))
+            for service, intent, slot_list in heard:
+                if intent:
+                    intents.setdefault(service, set()).add(intent)
+                slots.setdefault(service, set()).update(slot.name for slot in slot_list)
+    return Ontology(
+        services=tuple(
+            Service(
+                service_name=name,
+                intents=tuple(Intent(each) for each in sorted(intents.get(name, ()))),
+                slots=tuple(SlotType(each) for each in sorted(slots.get(name, ()))),
+            )
+            for name in sorted(intents.keys() | slots.keys())
+            if intents.get(name) or slots.get(name)
+        )
+    )
+
+
+def merge(ontologies: Iterable[Ontology]) -> Ontology:
+    """All services of all of them; services of one name are joined."""
+    services: dict[str, Service] = {}
+    for ontology in ontologies:
+        for new in ontology.services:
+            old = services.get(new.service_name, Service(new.service_name))
+            services[new.service_name] = Service(
+                service_name=new.service_name,
+                description=old.description or new.description,
+                intents=tuple(_by_name((*old.intents, *new.intents))),
+                slots=tuple(_by_name((*old.slots, *new.slots))),
+            )
+    return Ontology(services=tuple(services[name] for name in sorted(services)))
+
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+
+
+def words(name: str) -> str:
+    """A name as words in lower case: `FindRestaurants` and `find_restaurants` are `find restaurants`."""
+    return " ".join(_WORD.findall(name)).lower() or name
+
+
+def _by_name(entries: Iterable[Named]) -> list[Named]:
+    found: dict[str, Named] = {}
+    for entry in entries:
+        if entry.name not in found or (entry.description and not found[entry.name].description):
+            found[entry.name] = entry
+    return [found[name] for name in sorted(found)]
