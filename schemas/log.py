@@ -83,6 +83,16 @@ class Slot(Record):
     ] = None
     score: Score = None
 
+    @classmethod
+    def said_in(cls, text: str, name: str, value: str, score: float | None = None) -> Slot:
+        """The slot with the span at which `text` has `value` as whole words, in upper or lower case.
+
+        The span is null where `text` does not have it.
+        """
+        found = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) if value.strip() else None
+        start, end = found.span() if found else (None, None)
+        return cls(name=name, value=value, start=start, end=end, score=score)
+
 
 class NluHypothesis(Record):
     """One entry of the language understanding n-best list."""
@@ -270,30 +280,66 @@ def validate(dialogue: Dialogue) -> Dialogue:
             Stage.VALIDATE, RejectReason.NO_TURNS, f"dialogue {dialogue.dialogue_id} has no turns"
         )
     for index, turn in enumerate(dialogue.turns):
-        if turn.text is None:
-            if not turn.asr:
-                raise RecordError(
-                    Stage.VALIDATE,
-                    RejectReason.MISSING_TEXT,
-                    f"turn {index} has neither `text` nor an entry in `asr`",
-                )
-            turn.text = turn.asr[0].text
-        elif not turn.text.strip() and not turn.asr:
+        _complete(turn, index)
+        annotated = turn.annotation.rephrase_of if turn.annotation else None
+        if annotated is not None and annotated >= index:
             raise RecordError(
-                Stage.VALIDATE, RejectReason.MISSING_TEXT, f"turn {index} has an empty `text` and no `asr`"
+                Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} cannot rephrase turn {annotated}"
             )
-        turn.started_at = as_utc(turn.started_at)
-        turn.ended_at = as_utc(turn.ended_at)
-        _check_turn(turn, index)
     dialogue.started_at = as_utc(dialogue.started_at) or dialogue.turns[0].started_at
     return dialogue
 
 
+def validate_event(event: TurnEvent) -> TurnEvent:
+    """The same event with what can be derived filled in, as `validate` does for a turn of a dialogue.
+
+    An annotated `rephrase_of` counts turns of the session: it is checked once the session is a dialogue.
+    """
+    _complete(event, 0)
+    return event
+
+
 def as_utc(time: dt.datetime | None) -> dt.datetime | None:
-    """The same time in UTC; one without an offset is taken as UTC."""
+    """The same time in UTC; one without an offset is taken as UTC.
+
+    Raises `RecordError` where UTC has no such year (before 1, after 9999).
+    """
     if time is None:
         return None
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    try:
+        return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except OverflowError:
+        raise RecordError(
+            Stage.VALIDATE, RejectReason.INVALID_VALUE, f"{time.isoformat()} is not a time in UTC"
+        ) from None
+
+
+def from_unix(seconds: float) -> dt.datetime:
+    """Seconds since 1970-01-01 in UTC, as a time. Raises `RecordError` where they are beyond the calendar."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, ValueError, OSError):
+        raise RecordError(
+            Stage.PARSE, RejectReason.INVALID_VALUE, f"{seconds} is not a time in seconds since 1970"
+        ) from None
+
+
+def _complete(turn: Turn, index: int) -> None:
+    if turn.text is None:
+        if not turn.asr:
+            raise RecordError(
+                Stage.VALIDATE,
+                RejectReason.MISSING_TEXT,
+                f"turn {index} has neither `text` nor an entry in `asr`",
+            )
+        turn.text = turn.asr[0].text
+    elif not turn.text.strip() and not turn.asr:
+        raise RecordError(
+            Stage.VALIDATE, RejectReason.MISSING_TEXT, f"turn {index} has an empty `text` and no `asr`"
+        )
+    turn.started_at = as_utc(turn.started_at)
+    turn.ended_at = as_utc(turn.ended_at)
+    _check_turn(turn, index)
 
 
 def _check_turn(turn: Turn, index: int) -> None:
@@ -321,11 +367,6 @@ def _check_turn(turn: Turn, index: int) -> None:
                 RejectReason.INVALID_VALUE,
                 f"turn {index}: the span {slot.start}..{slot.end} of slot {slot.name} is outside of its text",
             )
-    annotated = turn.annotation.rephrase_of if turn.annotation else None
-    if annotated is not None and annotated >= index:
-        raise RecordError(
-            Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} cannot rephrase turn {annotated}"
-        )
 
 
 def json_schema(as_type: type[Struct] = Dialogue) -> dict[str, Any]:
