@@ -142,9 +142,7 @@ class _Row:
             _entropy(asr_weights) if asr else MISSING,
             len(turn.asr) if turn.asr else MISSING,
             _mean([fuzz.ratio(text, each) for each in alternatives]),
-            next((rank for rank, each in enumerate(turn.asr) if not each.text), len(turn.asr))
-            if turn.asr
-            else MISSING,
+            next((rank for rank, each in enumerate(turn.asr) if not each.text), len(turn.asr)) if turn.asr else MISSING,
             nlu[0] if nlu else MISSING,
             nlu[0] - nlu[1] if len(nlu) > 1 else MISSING,
             _entropy(nlu_weights) if nlu else MISSING,
@@ -162,9 +160,7 @@ class _Row:
             len(response.split()) if response else MISSING,
             seconds,
             words / seconds if seconds > 0 else MISSING,
-            _seconds(self.previous.ended_at or self.previous.started_at, turn.started_at)
-            if self.previous
-            else MISSING,
+            _seconds(self.previous.ended_at or self.previous.started_at, turn.started_at) if self.previous else MISSING,
             _seconds(turn.ended_at or turn.started_at, self.next.started_at) if self.next else MISSING,
             _mean([float(value.lower() in text) for value in values]),
             _mean([float(any(value.lower() in each for each in alternatives)) for value in values])

@@ -97,6 +97,8 @@ class DialogueLabels(Struct):
     success_confidence: float
     turns: list[TurnLabels]
     goals: list[GoalLabels]
+    shortened_turns: int = 0
+    """turns of which a text was too long to be read whole; counted in the run's summary, no column"""
 
 
 class Provenance(Struct, frozen=True):
@@ -152,13 +154,9 @@ TURNS_SCHEMA = pa.schema(
         _field("failure_point_confidence", pa.float32(), "of failure_point", unit=_PROBABILITY),
         _field("failure_point_probabilities", _PROBABILITIES, "sums to 1", unit=_PROBABILITY),
         _field("defect_probability", pa.float32(), "1 - P(correct)", unit=_PROBABILITY),
-        _field(
-            "rephrase_of", pa.int32(), "index of the turn that this one asks again", null="it is no rephrase"
-        ),
+        _field("rephrase_of", pa.int32(), "index of the turn that this one asks again", null="it is no rephrase"),
         _field("feedback_signals", pa.list_(pa.string()), "feedback seen at this turn", enum="|".join(Signal)),
-        _field(
-            "abstained", pa.list_(pa.string()), "labels not to be trusted in this row", enum="|".join(Label)
-        ),
+        _field("abstained", pa.list_(pa.string()), "labels not to be trusted in this row", enum="|".join(Label)),
         _field("run_id", pa.string(), "the run; the same for the same input, model and options"),
         _field("model_uri", pa.string(), "the model as it was asked for"),
         _field("model_version", pa.string(), "digest of the model's files"),
@@ -214,5 +212,6 @@ def to_tables(dialogues: Sequence[DialogueLabels], provenance: Provenance) -> di
         row = msgspec.to_builtins(dialogue)
         rows["turns"] += [turn | run for turn in row.pop("turns")]
         rows["goals"] += row.pop("goals")
+        del row["shortened_turns"]
         rows["dialogues"].append(row)
     return {name: pa.Table.from_pylist(rows[name], schema=TABLES[name]) for name in rows}

@@ -1,0 +1,47 @@
+"""Batches by padded tokens, in shapes from a small ladder.
+
+The CPU's kernel library prepares a kernel for every new shape, so shapes that vary freely cost more than the
+padding they save: lengths and row counts are rounded up to a few values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Padded lengths of a turn, in tokens."""
+WINDOWS = (4, 8, 16, 32, 64)
+"""Padded lengths of a window, in turns."""
+
+
+def rung(value: int, ladder: Sequence[int]) -> int:
+    """The lowest rung that holds `value`. Raises `ValueError` where none does."""
+    for step in ladder:
+        if value <= step:
+            return step
+    raise ValueError(f"{value} is above the ladder's top, {ladder[-1]}")
+
+
+def batches(
+    lengths: Sequence[int], ladder: Sequence[int], budget: int
+) -> Iterator[tuple[npt.NDArray[np.int64], int, int]]:
+    """Groups items of like length: (item indexes, rows, padded length) for each batch.
+
+    Items are taken longest first. A batch has at most `budget` padded elements, and at least one item. `rows`
+    is at least the number of items: the count is rounded up to a power of two, so the last batch of a length
+    does not make a shape of its own; rows past the items are padding.
+    """
+    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        padded = rung(int(lengths[order[start]]), ladder)
+        full = max(budget // padded, 1)
+        end = start
+        while end < len(order) and end - start < full and rung(max(int(lengths[order[end]]), 1), ladder) == padded:
+            end += 1
+        count = end - start
+        yield order[start:end], min(full, 1 << (count - 1).bit_length()), padded
+        start = end

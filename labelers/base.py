@@ -1,0 +1,110 @@
+"""What every labeler is: a head over the encoded turns, with its loss, its decoding and its calibration.
+
+A labeler chooses, for each of M questions (a turn, a goal, a token), one of K answers. It says how the answers
+score (`logits`) and which is annotated (`targets`); the loss, the temperature and the abstention threshold
+follow from these two for all labelers alike.
+
+Dimensions: N turns (of all dialogues of a batch, one after the other), D turn state width, U user tokens,
+E token width, I intents, S slots of the ontology.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from schemas.labels import Label
+from schemas.log import Dialogue
+from schemas.ontology import Ontology
+
+IGNORE = -100
+"""Target of a question that nobody answered."""
+
+
+@dataclass(frozen=True)
+class LabelerConfig:
+    """Widths that the labelers share, in elements."""
+
+    width: int
+    """D"""
+    token_width: int
+    """E"""
+    dropout: float = 0.1
+
+
+class EncodedOntology(NamedTuple):
+    """An ontology with a vector for every name."""
+
+    ontology: Ontology
+    intents: list[str]
+    slots: list[str]
+    intent_vectors: Tensor
+    """(I, E)"""
+    slot_vectors: Tensor
+    """(S, E)"""
+
+
+class Encoded(NamedTuple):
+    """Encoded dialogues, turns one after the other."""
+
+    dialogues: Sequence[Dialogue]
+    first: list[int]
+    """position of each dialogue's first turn in the N"""
+    states: Tensor
+    """(N, D), in float32"""
+    user_tokens: Tensor
+    """(N, U, E)"""
+    user_mask: Tensor
+    """(N, U), True where there is a token"""
+    user_offsets: list[npt.NDArray[np.int64]]
+    """for each turn (≤ U, 2): characters of its text"""
+    ontology: EncodedOntology
+    pairs: Tensor
+    """(P, E) vectors of `pair_texts`"""
+    pair_texts: dict[tuple[str, str], int]
+    """row in `pairs` of each hypothesised (slot, value)"""
+
+
+class Labeler(nn.Module, ABC):
+    """Base of all labelers."""
+
+    label: ClassVar[Label]
+    temperature: Tensor
+    threshold: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("threshold", torch.zeros(()))
+
+    @abstractmethod
+    def logits(self, encoded: Encoded) -> Tensor:
+        """(M, K) scores, of which a softmax gives probabilities; not yet calibrated."""
+
+    @abstractmethod
+    def targets(self, encoded: Encoded) -> Tensor:
+        """(M,) annotated answers, `IGNORE` where there is none. Same questions as `logits`."""
+
+    def loss(self, encoded: Encoded) -> Tensor:
+        """Mean cross-entropy over what is annotated; 0 where nothing is."""
+        targets = self.targets(encoded)
+        if not bool((targets != IGNORE).any()):
+            return encoded.states.sum() * 0.0
+        return functional.cross_entropy(self.logits(encoded).float(), targets, ignore_index=IGNORE)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities, (M, K)."""
+        return torch.softmax(logits.float() / self.temperature, dim=-1)
+
+
+def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Two layers with GELU between."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))

@@ -1,0 +1,55 @@
+"""Feedback signals: what the user let the assistant know, by words, buttons or by what they did next.
+
+These are read off the log by rule; only `rephrase` rests on a model's label. Words of correction follow the
+negative-feedback phrases of Ponnusamy et al. 2020 (*Feedback-based self-learning in large-scale conversational
+AI agents*).
+"""
+
+from __future__ import annotations
+
+import re
+
+from rapidfuzz import fuzz
+
+from schemas.labels import Signal
+from schemas.log import Dialogue, ExplicitFeedback, FailurePoint
+
+REPEAT_SIMILARITY = 95.0
+"""Per cent: the same words again, give or take what a recogniser hears differently."""
+
+_CORRECTION = re.compile(
+    r"\b(no|nope|wrong|not that|i said|i meant|i didn'?t (say|ask|mean)|that'?s not (it|what|right))\b",
+    re.IGNORECASE,
+)
+_GIVE_UP = re.compile(r"\b(forget it|never ?mind|cancel|stop|shut up|give up|go away)\b", re.IGNORECASE)
+
+
+def signals(
+    dialogue: Dialogue, index: int, *, rephrase_of: int | None, failure_points: list[FailurePoint]
+) -> list[Signal]:
+    """The signals that one turn of a dialogue carries, in the order of `Signal`.
+
+    `barge_in`, `positive` and `negative` are about the turn's own response; the others are what the turn's
+    request says of an earlier response; the survey's answer stands at the last turn.
+    """
+    turn = dialogue.turns[index]
+    text = turn.text or ""
+    found: set[Signal] = set()
+    if turn.barge_in:
+        found.add(Signal.BARGE_IN)
+    if rephrase_of is not None:
+        found.add(Signal.REPHRASE)
+    if index:
+        previous = dialogue.turns[index - 1].text or ""
+        if text.strip() and fuzz.ratio(text[:1000].lower(), previous[:1000].lower()) >= REPEAT_SIMILARITY:
+            found.add(Signal.REPEAT)
+        if _CORRECTION.search(text[:200]):
+            found.add(Signal.CORRECTION)
+    if turn.feedback is not None:
+        found.add(Signal.POSITIVE if turn.feedback is ExplicitFeedback.POSITIVE else Signal.NEGATIVE)
+    if index == len(dialogue.turns) - 1:
+        if index and (_GIVE_UP.search(text[:200]) or failure_points[index] != FailurePoint.CORRECT):
+            found.add(Signal.GIVE_UP)
+        if dialogue.feedback and dialogue.feedback.success is not None:
+            found.add(Signal.SURVEY_SUCCESS if dialogue.feedback.success else Signal.SURVEY_FAILURE)
+    return [signal for signal in Signal if signal in found]

@@ -1,0 +1,120 @@
+"""Goal evaluation: was a goal reached (success) or not (defect).
+
+- A goal is the mean and the maximum over its turns' states, and the state of its last turn.
+- A dialogue succeeds when all of its goals do: its log-probability is the sum of theirs. A dialogue whose success
+  is annotated as a whole trains its goals through that sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
+from labelers.goal_segmentation import annotated_goals
+from schemas.labels import Label
+from schemas.log import Dialogue
+
+
+class SuccessLabel(NamedTuple):
+    """The decision for one goal or dialogue."""
+
+    success: bool
+    confidence: float
+    """probability of the decision"""
+    probability: float
+    """probability of success"""
+    abstained: bool
+
+
+class GoalEvaluation(Labeler):
+    """(N, D) → (G, 2) over the G goals of all dialogues; column 1 is success."""
+
+    label = Label.SUCCESS
+
+    def __init__(self, config: LabelerConfig) -> None:
+        super().__init__()
+        self.score = mlp(3 * config.width, config.width, 2, config.dropout)
+
+    def goal_logits(self, encoded: Encoded, goals: Sequence[Sequence[int]]) -> Tensor:
+        """(G, 2); `goals` are the flat positions of each goal's turns."""
+        device = encoded.states.device
+        pooled = []
+        for turns in goals:
+            states = encoded.states[torch.tensor(turns, device=device)]
+            pooled.append(torch.cat([states.mean(dim=0), states.amax(dim=0), states[-1]]))
+        return self.score(torch.stack(pooled))  # type: ignore[no-any-return]
+
+    def logits(self, encoded: Encoded) -> Tensor:
+        return self.goal_logits(encoded, [turns for _, _, turns in _annotated(encoded)])
+
+    def targets(self, encoded: Encoded) -> Tensor:
+        """(G,) for the annotated goals; a dialogue of one goal lends it its own annotation."""
+        targets = []
+        for dialogue, goal, _ in _annotated(encoded):
+            success = _goal_success(dialogue, goal)
+            targets.append(IGNORE if success is None else int(success))
+        return torch.tensor(targets, device=encoded.states.device)
+
+    def loss(self, encoded: Encoded) -> Tensor:
+        goals = _annotated(encoded)
+        targets = self.targets(encoded)
+        logits = self.logits(encoded).float()
+        known = targets != IGNORE
+        losses = [functional.cross_entropy(logits[known], targets[known], reduction="none")] if known.any() else []
+        whole = _whole_dialogues(goals, targets.tolist())
+        if whole:
+            reached = torch.log_softmax(logits, dim=-1)[:, 1]
+            together = torch.stack([reached[rows].sum() for rows, _ in whole]).clamp(max=-1e-6)
+            success = torch.tensor([each for _, each in whole], device=logits.device)
+            losses.append(-torch.where(success, together, torch.log(-torch.expm1(together))))
+        return torch.cat(losses).mean() if losses else encoded.states.sum() * 0.0
+
+    def decode(self, encoded: Encoded, goals: Sequence[Sequence[Sequence[int]]]) -> list[list[SuccessLabel]]:
+        """For each dialogue one decision a goal; `goals` are, by dialogue, the flat positions of its turns."""
+        flat = [turns for dialogue in goals for turns in dialogue]
+        rows = iter(self.probabilities(self.goal_logits(encoded, flat))[:, 1].tolist())
+        return [[self.decide(next(rows)) for _ in dialogue] for dialogue in goals]
+
+    def decide(self, probability: float) -> SuccessLabel:
+        """The decision at this probability of success."""
+        confidence = max(probability, 1 - probability)
+        return SuccessLabel(probability >= 0.5, confidence, probability, confidence < float(self.threshold))
+
+
+def _annotated(encoded: Encoded) -> list[tuple[Dialogue, str, list[int]]]:
+    """Every annotated goal with its flat positions; a dialogue without annotated goals is one goal."""
+    found = []
+    for first, dialogue in zip(encoded.first, encoded.dialogues, strict=True):
+        goals: dict[str, list[int]] = {}
+        for index, goal in enumerate(annotated_goals(dialogue)):
+            goals.setdefault(goal or "", []).append(first + index)
+        found += [(dialogue, goal, turns) for goal, turns in goals.items()]
+    return found
+
+
+def _goal_success(dialogue: Dialogue, goal: str) -> bool | None:
+    annotation = dialogue.annotation
+    if annotation is None:
+        return None
+    known = {each.goal_id: each.success for each in annotation.goals or []}
+    if known.get(goal) is not None:
+        return known[goal]
+    return annotation.success if len(set(annotated_goals(dialogue))) == 1 else None
+
+
+def _whole_dialogues(goals: list[tuple[Dialogue, str, list[int]]], targets: list[int]) -> list[tuple[list[int], bool]]:
+    """Rows of the goals of each dialogue that is annotated only as a whole, with its success."""
+    rows: dict[int, list[int]] = {}
+    for row, (dialogue, _, _) in enumerate(goals):
+        rows.setdefault(id(dialogue), []).append(row)
+    whole = []
+    for of_dialogue in rows.values():
+        annotation = goals[of_dialogue[0]][0].annotation
+        if annotation and annotation.success is not None and all(targets[row] == IGNORE for row in of_dialogue):
+            whole.append((of_dialogue, annotation.success))
+    return whole

@@ -1,0 +1,65 @@
+"""Intent: what the user meant, chosen from the assistant's ontology.
+
+The turn is compared with the name and description of every intent, encoded by the same words encoder, so a
+model can score intents that it was not trained on (as in Rastogi et al. 2020, the SGD baseline).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig
+from schemas.labels import Label
+
+
+class IntentLabel(NamedTuple):
+    """The decision for one turn; no name where the ontology is empty."""
+
+    name: str | None
+    confidence: float | None
+    abstained: bool
+
+
+class IntentLabeler(Labeler):
+    """(N, D) and (I, E) → (N, I)."""
+
+    label = Label.INTENT
+
+    def __init__(self, config: LabelerConfig) -> None:
+        super().__init__()
+        self.turn = nn.Linear(config.width, config.token_width)
+        self.name = nn.Linear(config.token_width, config.token_width)
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def logits(self, encoded: Encoded) -> Tensor:
+        turns = functional.normalize(self.turn(encoded.states).float(), dim=-1)
+        names = functional.normalize(
+            self.name(encoded.ontology.intent_vectors.to(self.name.weight.dtype)).float(), dim=-1
+        )
+        return self.scale.exp().clamp(max=100) * turns @ names.T
+
+    def targets(self, encoded: Encoded) -> Tensor:
+        index = {name: position for position, name in enumerate(encoded.ontology.intents)}
+        return torch.tensor(
+            [
+                index.get(turn.annotation.intent or "", IGNORE) if turn.annotation else IGNORE
+                for dialogue in encoded.dialogues
+                for turn in dialogue.turns
+            ],
+            device=encoded.states.device,
+        )
+
+    def decode(self, encoded: Encoded) -> list[IntentLabel]:
+        """One decision a turn."""
+        names = encoded.ontology.intents
+        if not names:
+            return [IntentLabel(None, None, True)] * encoded.states.shape[0]
+        confidence, best = self.probabilities(self.logits(encoded)).max(dim=-1)
+        return [
+            IntentLabel(names[index], sure, sure < float(self.threshold))
+            for index, sure in zip(best.tolist(), confidence.tolist(), strict=True)
+        ]

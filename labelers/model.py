@@ -1,0 +1,504 @@
+"""The model that joins encoders and labelers: dialogues in, labels out.
+
+- One turn encoder (`encoders.turn`), one dialogue encoder (`encoders.dialogue`), one head a label.
+- A folder holds it: `config.json`, `model.safetensors`, `tokenizer.json` and `manifest.json` with the SHA-256 of
+  each, which is checked before anything is loaded. Nothing is unpickled. What is loaded is what was saved, bit
+  for bit.
+- Dialogues are labelled in groups of some thousand turns: within a group turns are encoded in batches of padded
+  tokens, longest first, in shapes of a small ladder (`encoders.batching`).
+
+Dimensions: N turns, L tokens, T turns of a window, D turn width, E token width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from encoders.batching import LENGTHS, WINDOWS, batches
+from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
+from encoders.features import turn_features
+from encoders.text import Segment, TokenizedTurn, TurnTokenizer
+from encoders.turn import TurnEncoder, TurnEncoderConfig
+from labelers.base import Encoded, EncodedOntology, Labeler, LabelerConfig
+from labelers.failure_point import FailurePointLabel, FailurePointLabeler
+from labelers.feedback import signals
+from labelers.goal_evaluation import GoalEvaluation, SuccessLabel
+from labelers.goal_segmentation import GoalSegmentation, GoalTurn
+from labelers.intent import IntentLabel, IntentLabeler
+from labelers.rephrase import RephraseLabel, RephraseLabeler
+from labelers.slots import SlotLabeler, SlotsLabel, proposed
+from schemas.labels import DialogueLabels, GoalLabels, Label, TurnLabels
+from schemas.log import Dialogue, FailurePoint
+from schemas.ontology import Intent, Ontology, SlotType, words
+
+CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
+FORMAT_VERSION = 1
+TOKEN_BUDGET = 8_192
+"""Padded tokens of a batch of turns."""
+TURN_BUDGET = 512
+"""Padded turns of a batch of windows."""
+GROUP_TURNS = 1_024
+"""Turns that are labelled together; a dialogue is never split."""
+
+
+class ModelError(Exception):
+    """A model folder that cannot be used; the message says which part is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a model but its weights and its vocabulary."""
+
+    turn: TurnEncoderConfig
+    dialogue: DialogueEncoderConfig = field(default_factory=DialogueEncoderConfig)
+    segments: tuple[int, ...] = tuple(int(segment) for segment in Segment)
+    """which fields of a turn the words encoder reads"""
+
+    def __post_init__(self) -> None:
+        if self.turn.width != self.dialogue.width:
+            raise ValueError("the turn encoder and the dialogue encoder must have the same width")
+
+
+class Model(nn.Module):
+    """Encoders and labelers. `Model.load` reads one from a folder, `label` uses it."""
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, ontology: Ontology) -> None:
+        super().__init__()
+        self.config = config
+        self.ontology = ontology
+        """what the model was trained on; used where a log says nothing of its own ontology"""
+        self.version = ""
+        self.tokenizer = TurnTokenizer(tokenizer, (Segment(each) for each in config.segments))
+        self.turn_encoder = TurnEncoder(config.turn)
+        self.dialogue_encoder = DialogueEncoder(config.dialogue)
+        shared = LabelerConfig(config.turn.width, self.turn_encoder.words.config.hidden_size, config.turn.dropout)
+        self.goal_segmentation = GoalSegmentation(shared)
+        self.goal_evaluation = GoalEvaluation(shared)
+        self.intent = IntentLabeler(shared)
+        self.slots = SlotLabeler(shared)
+        self.failure_point = FailurePointLabeler(shared)
+        self.rephrase = RephraseLabeler(shared)
+        self._names: dict[Ontology, EncodedOntology] = {}
+
+    @property
+    def labelers(self) -> dict[Label, Labeler]:
+        """Every labeler by its label."""
+        return {child.label: child for child in self.children() if isinstance(child, Labeler)}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.goal_evaluation.temperature.device
+
+    # Labelling
+
+    def label(self, dialogues: Sequence[Dialogue], ontology: Ontology | None = None) -> list[DialogueLabels]:
+        """Labels of validated dialogues, in their order.
+
+        `ontology` is what the assistant can be asked; without one it is what the model was trained on.
+        """
+        labelled: list[DialogueLabels] = []
+        with torch.inference_mode(), _evaluating(self):
+            names = self._encoded_ontology(ontology or self.ontology)
+            for group in groups(dialogues, GROUP_TURNS):
+                labelled += self._label_group(group, names)
+        return labelled
+
+    def _label_group(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> list[DialogueLabels]:
+        encoded, shortened = self._encode(dialogues, names)
+        goals = self.goal_segmentation.decode(encoded)
+        turns_of_goals = [
+            [
+                [first + index for index, turn in enumerate(turns) if turn.goal == goal]
+                for goal in range(1 + max(turn.goal for turn in turns))
+            ]
+            for first, turns in zip(encoded.first, goals, strict=True)
+        ]
+        success = self.goal_evaluation.decode(encoded, turns_of_goals)
+        intents = self.intent.decode(encoded)
+        slots = self.slots.decode(encoded)
+        points = self.failure_point.decode(encoded)
+        rephrases = self.rephrase.decode(encoded)
+        labels = []
+        for position, (first, dialogue) in enumerate(zip(encoded.first, dialogues, strict=True)):
+            part = slice(first, first + len(dialogue.turns))
+            labels.append(
+                _assemble(
+                    dialogue,
+                    goals[position],
+                    success[position],
+                    intents[part],
+                    slots[part],
+                    points[part],
+                    rephrases[position],
+                    self.goal_evaluation,
+                    shortened[position],
+                )
+            )
+        return labels
+
+    # Encoding
+
+    def encode(self, dialogues: Sequence[Dialogue], ontology: Ontology) -> Encoded:
+        """Encoded dialogues, as the labelers take them."""
+        return self._encode(dialogues, self._encoded_ontology(ontology))[0]
+
+    def _encode(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> tuple[Encoded, list[int]]:
+        tokenized = self.tokenizer.dialogues(dialogues)
+        turns = [turn for each in tokenized for turn in each]
+        features = [turn_features(dialogue) for dialogue in dialogues]
+        vectors, user_tokens, user_mask = self._encode_turns(
+            turns,
+            np.concatenate([each.numbers for each in features]),
+            np.concatenate([each.categories for each in features]),
+        )
+        first = np.cumsum([0, *(len(each) for each in tokenized)]).tolist()[:-1]
+        pairs = sorted(
+            {
+                pair
+                for dialogue in dialogues
+                for index in range(len(dialogue.turns))
+                for pair in proposed(dialogue, index)
+            }
+        )
+        encoded = Encoded(
+            dialogues=dialogues,
+            first=first,
+            states=self._encode_dialogues(vectors, [len(each) for each in tokenized], first),
+            user_tokens=user_tokens,
+            user_mask=user_mask,
+            user_offsets=[turn.user_offsets for turn in turns],
+            ontology=names,
+            pairs=self._encode_names([f"{words(name)} = {value}" for name, value in pairs]),
+            pair_texts={pair: row for row, pair in enumerate(pairs)},
+        )
+        return encoded, [sum(turn.shortened for turn in each) for each in tokenized]
+
+    def _encode_turns(
+        self,
+        turns: Sequence[TokenizedTurn],
+        numbers: npt.NDArray[np.float32],
+        categories: npt.NDArray[np.int64],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) vectors, (N, U, E) states of the users' tokens, (N, U) their mask."""
+        device = self.device
+        all_numbers, all_categories = (
+            torch.from_numpy(numbers).to(device),
+            torch.from_numpy(categories).to(device),
+        )
+        longest = max(len(turn.user_offsets) for turn in turns)
+        vectors: list[Tensor] = []
+        tokens: list[Tensor] = []
+        order: list[npt.NDArray[np.int64]] = []
+        for indexes, rows, length in batches([len(turn.ids) for turn in turns], LENGTHS, TOKEN_BUDGET):
+            ids, segments, mask = self._pad([turns[index] for index in indexes], rows, length)
+            picked = torch.from_numpy(indexes).to(device)
+            padded = torch.cat([picked, picked[:1].expand(rows - len(indexes))])
+            encoded = self.turn_encoder(ids, segments, mask, all_numbers[padded], all_categories[padded])
+            vectors.append(encoded.vectors[: len(indexes)])
+            user = encoded.tokens[: len(indexes), 1 : 1 + longest]
+            tokens.append(nn.functional.pad(user, (0, 0, 0, longest - user.shape[1])))
+            order.append(indexes)
+        # Back in the order of the turns.
+        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+        counts = torch.tensor([len(turn.user_offsets) for turn in turns], device=device)
+        user_mask = torch.arange(longest, device=device)[None, :] < counts[:, None]
+        return torch.cat(vectors)[back], torch.cat(tokens)[back], user_mask
+
+    def _encode_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
+        """(N, D) turn vectors → (N, D) turn states, window by window."""
+        all_windows = [
+            (start, window) for start, length in zip(first, lengths, strict=True) for window in windows(length)
+        ]
+        states: list[Tensor] = []
+        places: list[Tensor] = []
+        sizes = [window.last - window.first for _, window in all_windows]
+        for indexes, rows, length in batches(sizes, WINDOWS, TURN_BUDGET):
+            gather = torch.zeros(rows, length, dtype=torch.long)
+            mask = torch.zeros(rows, length, dtype=torch.bool)
+            keep = torch.zeros(rows, length, dtype=torch.bool)
+            for row, index in enumerate(indexes):
+                start, window = all_windows[index]
+                gather[row, : sizes[index]] = torch.arange(start + window.first, start + window.last)
+                mask[row, : sizes[index]] = True
+                keep[row, window.keep_first - window.first : window.keep_last - window.first] = True
+            gather, mask, keep = (each.to(vectors.device) for each in (gather, mask, keep))
+            states.append(self.dialogue_encoder(vectors[gather], mask)[keep])
+            places.append(gather[keep])
+        return torch.cat(states)[torch.argsort(torch.cat(places))]
+
+    def _encoded_ontology(self, ontology: Ontology) -> EncodedOntology:
+        cached = self._names.get(ontology)
+        if cached is not None and not torch.is_grad_enabled():
+            return cached
+        intents, slots = ontology.intents, ontology.slots
+        encoded = EncodedOntology(
+            ontology,
+            [intent.name for intent in intents],
+            [slot.name for slot in slots],
+            self._encode_names([_described(intent) for intent in intents]),
+            self._encode_names([_described(slot) for slot in slots]),
+        )
+        if not torch.is_grad_enabled():
+            self._names = {ontology: encoded}
+        return encoded
+
+    def _encode_names(self, texts: Sequence[str]) -> Tensor:
+        """(names, E)."""
+        if not texts:
+            return torch.zeros(0, self.turn_encoder.words.config.hidden_size, device=self.device)
+        names = self.tokenizer.names(texts)
+        vectors, order = [], []
+        for indexes, rows, length in batches([len(name.ids) for name in names], LENGTHS, TOKEN_BUDGET):
+            ids, segments, mask = self._pad([names[index] for index in indexes], rows, length)
+            vectors.append(self.turn_encoder.names(ids, segments, mask)[: len(indexes)])
+            order.append(indexes)
+        return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)]
+
+    def _pad(self, turns: Sequence[TokenizedTurn], rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(rows, length) ids, segments and mask; rows past the turns repeat the first, so none is all padding."""
+        ids = np.full((rows, length), self.tokenizer.pad_id, dtype=np.int64)
+        segments = np.zeros((rows, length), dtype=np.int64)
+        mask = np.zeros((rows, length), dtype=np.bool_)
+        for row in range(rows):
+            turn = turns[row if row < len(turns) else 0]
+            size = len(turn.ids)
+            ids[row, :size], segments[row, :size], mask[row, :size] = turn.ids, turn.segments, True
+        device = self.device
+        return tuple(torch.from_numpy(each).to(device) for each in (ids, segments, mask))  # type: ignore[return-value]
+
+    # Files
+
+    def save(self, folder: Path) -> str:
+        """Writes the model to `folder` and returns its version, a digest of its files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "format_version": FORMAT_VERSION,
+            "model": asdict(self.config),
+            "ontology": msgspec.to_builtins(self.ontology),
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        self.tokenizer.tokenizer.save(str(folder / TOKENIZER))
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        safetensors.torch.save_file(weights, folder / WEIGHTS)
+        digests = {name: _digest(folder / name) for name in (CONFIG, WEIGHTS, TOKENIZER)}
+        (folder / MANIFEST).write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        self.version = _version(digests)
+        return self.version
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """The model in `folder`, ready to label.
+
+        Raises `ModelError` where a part is missing, changed since it was saved, or not of this version.
+        """
+        try:
+            digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            for name in (CONFIG, WEIGHTS, TOKENIZER):
+                if _digest(folder / name) != digests[name]:
+                    raise ModelError(
+                        f"{folder / name} is not the file that was saved (its SHA-256 differs): copy the model again."
+                    )
+            stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            if stored["format_version"] != FORMAT_VERSION:
+                raise ModelError(
+                    f"{folder} is of model format {stored['format_version']}, this Faultline reads format "
+                    f"{FORMAT_VERSION}: install the version that saved it, or train again."
+                )
+            model = cls(
+                config_from_json(stored["model"]),
+                Tokenizer.from_file(str(folder / TOKENIZER)),
+                msgspec.convert(stored["ontology"], type=Ontology),
+            )
+            weights = safetensors.torch.load_file(folder / WEIGHTS)
+            for name, tensor in model.state_dict().items():
+                if name in weights and weights[name].dtype != tensor.dtype:
+                    _set_dtype(model, name, weights[name].dtype)
+            model.load_state_dict(weights)
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"The model folder {folder} lacks {Path(error.filename or folder).name}: copy the whole folder again."
+            ) from None
+        except (
+            OSError,
+            SafetensorError,
+            msgspec.ValidationError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ModelError(f"The model folder {folder} cannot be read ({error}): copy it again.") from error
+        model.version = _version(digests)
+        model.eval()
+        model.prepare()
+        return model
+
+    def prepare(self) -> None:
+        """Puts the words encoder into the arithmetic that is fast here: bf16 where the CPU has it, else float32."""
+        words = self.turn_encoder
+        dtype = torch.bfloat16 if self.device.type == "cuda" or _cpu_has_bf16() else torch.float32
+        words.words.to(dtype)
+
+
+def config_from_json(stored: dict[str, Any]) -> ModelConfig:
+    """The inverse of `dataclasses.asdict` for `ModelConfig`."""
+    return ModelConfig(
+        turn=TurnEncoderConfig(**stored["turn"]),
+        dialogue=DialogueEncoderConfig(**stored["dialogue"]),
+        segments=tuple(stored["segments"]),
+    )
+
+
+def groups(dialogues: Sequence[Dialogue], turns: int) -> Iterator[list[Dialogue]]:
+    """Consecutive dialogues in groups of about that many turns, at least one dialogue each."""
+    group: list[Dialogue] = []
+    size = 0
+    for dialogue in dialogues:
+        if group and size + len(dialogue.turns) > turns:
+            yield group
+            group, size = [], 0
+        group.append(dialogue)
+        size += len(dialogue.turns)
+    if group:
+        yield group
+
+
+def _assemble(
+    dialogue: Dialogue,
+    goals: list[GoalTurn],
+    success: list[SuccessLabel],
+    intents: list[IntentLabel],
+    slots: list[SlotsLabel],
+    points: list[FailurePointLabel],
+    rephrases: list[RephraseLabel],
+    evaluation: GoalEvaluation,
+    shortened: int,
+) -> DialogueLabels:
+    decided = [point.point for point in points]
+    turns = []
+    for index, (goal, intent, slot, point, rephrase) in enumerate(
+        zip(goals, intents, slots, points, rephrases, strict=True)
+    ):
+        abstained = {
+            Label.GOAL: goal.abstained,
+            Label.SUCCESS: success[goal.goal].abstained,
+            Label.INTENT: intent.abstained,
+            Label.SLOTS: slot.abstained,
+            Label.FAILURE_POINT: point.abstained,
+            Label.REPHRASE: rephrase.abstained,
+        }
+        turns.append(
+            TurnLabels(
+                dialogue_id=dialogue.dialogue_id,
+                turn_index=index,
+                goal_id=_goal_id(dialogue, goal.goal),
+                is_goal_start=goal.is_start,
+                intent=intent.name,
+                intent_confidence=intent.confidence,
+                slots=slot.slots,
+                failure_point=point.point,
+                failure_point_confidence=point.probabilities[point.point],
+                failure_point_probabilities=point.probabilities,
+                defect_probability=1 - point.probabilities[FailurePoint.CORRECT],
+                rephrase_of=rephrase.rephrase_of,
+                feedback_signals=signals(dialogue, index, rephrase_of=rephrase.rephrase_of, failure_points=decided),
+                abstained=[label for label, abstains in abstained.items() if abstains],
+            )
+        )
+    goal_labels = [
+        _goal(dialogue, number, goals, label, intents, decided, rephrases) for number, label in enumerate(success)
+    ]
+    together = evaluation.decide(float(np.prod([label.probability for label in success])))
+    return DialogueLabels(
+        dialogue_id=dialogue.dialogue_id,
+        turn_count=len(turns),
+        goal_count=len(goal_labels),
+        defect_count=sum(point != FailurePoint.CORRECT for point in decided),
+        success=together.success,
+        success_confidence=together.confidence,
+        turns=turns,
+        goals=goal_labels,
+        shortened_turns=shortened,
+    )
+
+
+def _goal(
+    dialogue: Dialogue,
+    number: int,
+    goals: list[GoalTurn],
+    success: SuccessLabel,
+    intents: list[IntentLabel],
+    points: list[FailurePoint],
+    rephrases: list[RephraseLabel],
+) -> GoalLabels:
+    members = [index for index, goal in enumerate(goals) if goal.goal == number]
+    # A turn that failed did not fail for good if asking again worked.
+    recovered = {rephrases[index].rephrase_of for index in members if points[index] == FailurePoint.CORRECT}
+    failed = next(
+        (index for index in members if points[index] != FailurePoint.CORRECT and index not in recovered), None
+    )
+    return GoalLabels(
+        dialogue_id=dialogue.dialogue_id,
+        goal_id=_goal_id(dialogue, number),
+        turn_indexes=members,
+        intent=intents[members[0]].name,
+        success=success.success,
+        success_confidence=success.confidence,
+        failure_point=FailurePoint.CORRECT if failed is None else points[failed],
+        failure_turn=failed,
+    )
+
+
+def _goal_id(dialogue: Dialogue, number: int) -> str:
+    return f"{dialogue.dialogue_id}#{number}"
+
+
+def _described(entry: Intent | SlotType) -> str:
+    return f"{words(entry.name)}: {entry.description}" if entry.description else words(entry.name)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(digests: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _set_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> None:
+    """Gives one parameter the type it was stored in, so that loading neither rounds nor widens it."""
+    module, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(module)
+    value = getattr(owner, leaf)
+    value.data = value.data.to(dtype)
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,96 @@
+"""Rephrase: whether a turn asks again for what an earlier turn asked in vain, and which turn that is.
+
+Where the log says it (`annotation.rephrase_of`) that is the truth. Where it has the annotated meaning and
+failure point of the turns, the truth follows: the nearest of the last `BACK` turns that failed and meant the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig
+from labelers.pairs import PairScorer
+from schemas.labels import Label
+from schemas.log import Dialogue, FailurePoint, Turn
+
+BACK = 4
+"""How many turns back a request is looked for."""
+
+
+class RephraseLabel(NamedTuple):
+    """The decision for one turn."""
+
+    rephrase_of: int | None
+    abstained: bool
+
+
+class RephraseLabeler(Labeler):
+    """(N, D) → (N, BACK + 1)."""
+
+    label = Label.REPHRASE
+
+    def __init__(self, config: LabelerConfig) -> None:
+        super().__init__()
+        self.scorer = PairScorer(config.width, BACK, config.dropout)
+
+    def logits(self, encoded: Encoded) -> Tensor:
+        return self.scorer(encoded)  # type: ignore[no-any-return]
+
+    def targets(self, encoded: Encoded) -> Tensor:
+        return torch.tensor(
+            [target for dialogue in encoded.dialogues for target in _targets(dialogue)],
+            device=encoded.states.device,
+        )
+
+    def decode(self, encoded: Encoded) -> list[list[RephraseLabel]]:
+        """For each dialogue one decision a turn."""
+        probabilities = self.probabilities(self.logits(encoded)).cpu()
+        decided = []
+        for first, dialogue in zip(encoded.first, encoded.dialogues, strict=True):
+            rows = probabilities[first : first + len(dialogue.turns)]
+            confidence, back = rows.max(dim=-1)
+            decided.append(
+                [
+                    RephraseLabel(index - k if 0 < k <= index else None, sure < float(self.threshold))
+                    for index, (k, sure) in enumerate(zip(back.tolist(), confidence.tolist(), strict=True))
+                ]
+            )
+        return decided
+
+
+def _targets(dialogue: Dialogue) -> list[int]:
+    targets = []
+    for index, turn in enumerate(dialogue.turns):
+        annotation = turn.annotation
+        if index == 0 or annotation is None:
+            targets.append(IGNORE)
+        elif annotation.rephrase_of is not None:
+            back = index - annotation.rephrase_of if annotation.rephrase_of >= 0 else 0
+            targets.append(back if back <= BACK else IGNORE)
+        else:
+            targets.append(_derived(dialogue.turns, index))
+    return targets
+
+
+def _derived(turns: list[Turn], index: int) -> int:
+    if any(each.annotation is None or each.annotation.failure_point is None for each in turns[: index + 1]):
+        return IGNORE
+    this = _meaning(turns[index])
+    if this is None:
+        return 0
+    for back in range(1, min(index, BACK) + 1):
+        other = turns[index - back].annotation
+        if other and other.failure_point != FailurePoint.CORRECT and _meaning(turns[index - back]) == this:
+            return back
+    return 0
+
+
+def _meaning(turn: Turn) -> tuple[str, frozenset[tuple[str, str]]] | None:
+    """Annotated intent and slots; None where the turn asks for nothing."""
+    annotation = turn.annotation
+    if annotation is None or not annotation.slots:
+        return None
+    return annotation.intent or "", frozenset((slot.name, slot.value.lower()) for slot in annotation.slots)

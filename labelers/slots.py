@@ -1,0 +1,246 @@
+"""Slots: the values that the user meant, from two sources.
+
+- Spans of the request: each token begins a value, continues one or is outside (BIO; Ramshaw and Marcus 1995);
+  the span's vector is then compared with the names of the ontology's slots.
+- What the assistant's own understanding proposed, here or one turn later, in any hypothesis: each
+  (slot, value) is accepted or not. This finds values that are not words of the request (`requested = phone`).
+
+Where both find the same slot with the same value, it is one slot.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
+from schemas.labels import Label, SlotLabel
+from schemas.log import Dialogue, Slot, Turn
+
+OUTSIDE, BEGIN, INSIDE = range(3)
+_SOURCES = 4
+"""What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
+
+
+class SlotsLabel(NamedTuple):
+    """The decision for one turn."""
+
+    slots: list[SlotLabel]
+    abstained: bool
+
+
+class _Proposals(NamedTuple):
+    """P (slot, value) proposals of all turns."""
+
+    turns: list[int]
+    keys: list[tuple[str, str]]
+    sources: list[list[float]]
+
+
+class SlotLabeler(Labeler):
+    """Spans: (N, U, E) and (N, D) → (N * U, 3). Proposals: (P, 2). Names: one of S a span."""
+
+    label = Label.SLOTS
+
+    def __init__(self, config: LabelerConfig) -> None:
+        super().__init__()
+        self.token_tags = nn.Linear(config.token_width, 3)
+        self.state_tags = nn.Linear(config.width, 3)
+        self.span = nn.Linear(config.token_width + config.width, config.token_width)
+        self.name = nn.Linear(config.token_width, config.token_width)
+        self.scale = nn.Parameter(torch.tensor(3.0))
+        self.accept = mlp(2 * config.width + _SOURCES, config.width, 2, config.dropout)
+        self.proposal = nn.Linear(config.token_width, config.width)
+
+    def logits(self, encoded: Encoded) -> Tensor:
+        tags = self.token_tags(encoded.user_tokens.to(self.token_tags.weight.dtype))
+        tags = tags + self.state_tags(encoded.states)[:, None]
+        return torch.flatten(tags, 0, 1)
+
+    def targets(self, encoded: Encoded) -> Tensor:
+        targets = torch.full(encoded.user_mask.shape, IGNORE)
+        for row, turn in enumerate(_turns(encoded)):
+            if turn.annotation is None or turn.annotation.slots is None:
+                continue
+            offsets = encoded.user_offsets[row]
+            targets[row, : len(offsets)] = OUTSIDE
+            for slot in turn.annotation.slots:
+                tokens = _tokens_of(slot, offsets)
+                if tokens:
+                    targets[row, tokens] = INSIDE
+                    targets[row, tokens[0]] = BEGIN
+        return targets.flatten().to(encoded.states.device)
+
+    def loss(self, encoded: Encoded) -> Tensor:
+        return super().loss(encoded) + self._name_loss(encoded) + self._proposal_loss(encoded)
+
+    def decode(self, encoded: Encoded) -> list[SlotsLabel]:
+        """One decision a turn."""
+        found = self._accepted(encoded)
+        for row, slots in enumerate(self._spans(encoded)):
+            known = {(slot.name, slot.value.lower()) for slot in found[row]}
+            found[row] += [slot for slot in slots if (slot.name, slot.value.lower()) not in known]
+        threshold = float(self.threshold)
+        return [SlotsLabel(slots, any(slot.confidence < threshold for slot in slots)) for slots in found]
+
+    # Spans
+
+    def _spans(self, encoded: Encoded) -> list[list[SlotLabel]]:
+        n, u = encoded.user_mask.shape
+        slots: list[list[SlotLabel]] = [[] for _ in range(n)]
+        if not encoded.ontology.slots or not u:
+            return slots
+        confidence, tags = self.probabilities(self.logits(encoded)).view(n, u, 3).max(dim=-1)
+        tags = torch.where(encoded.user_mask, tags, torch.full_like(tags, OUTSIDE))
+        begins = tags == BEGIN
+        # A value may also begin with INSIDE where the tagger was unsure of its first token.
+        previous = functional.pad(tags[:, :-1], (1, 0), value=OUTSIDE)
+        begins |= (tags == INSIDE) & (previous == OUTSIDE)
+        places = begins.nonzero().tolist()
+        if not places:
+            return slots
+        rows = tags.tolist()
+        spans = []
+        for row, start in places:
+            end = start + 1
+            while end < u and rows[row][end] == INSIDE:
+                end += 1
+            spans.append((row, start, end))
+        names = torch.softmax(self._name_logits(encoded, spans), dim=-1).max(dim=-1)
+        turns = _turns(encoded)
+        for (row, start, end), sure, name in zip(spans, names.values.tolist(), names.indices.tolist(), strict=True):
+            offsets = encoded.user_offsets[row]
+            first, last = int(offsets[start][0]), int(offsets[end - 1][1])
+            slots[row].append(
+                SlotLabel(
+                    name=encoded.ontology.slots[name],
+                    value=(turns[row].text or "")[first:last],
+                    start=first,
+                    end=last,
+                    confidence=sure * float(confidence[row, start:end].min()),
+                )
+            )
+        return slots
+
+    def _name_logits(self, encoded: Encoded, spans: list[tuple[int, int, int]]) -> Tensor:
+        """(spans, S)."""
+        dtype = self.span.weight.dtype
+        rows = torch.tensor([row for row, _, _ in spans], device=encoded.states.device)
+        tokens = torch.stack([encoded.user_tokens[row, start:end].mean(dim=0) for row, start, end in spans])
+        spanned = self.span(torch.cat([tokens.to(dtype), encoded.states[rows]], dim=-1))
+        names = self.name(encoded.ontology.slot_vectors.to(dtype))
+        cosine = functional.normalize(spanned.float(), dim=-1) @ functional.normalize(names.float(), dim=-1).T
+        return self.scale.exp().clamp(max=100) * cosine
+
+    def _name_loss(self, encoded: Encoded) -> Tensor:
+        index = {name: position for position, name in enumerate(encoded.ontology.slots)}
+        spans, names = [], []
+        for row, turn in enumerate(_turns(encoded)):
+            for slot in (turn.annotation.slots or []) if turn.annotation else []:
+                tokens = _tokens_of(slot, encoded.user_offsets[row])
+                if tokens and slot.name in index:
+                    spans.append((row, tokens[0], tokens[-1] + 1))
+                    names.append(index[slot.name])
+        if not spans:
+            return encoded.states.sum() * 0.0
+        return functional.cross_entropy(
+            self._name_logits(encoded, spans), torch.tensor(names, device=encoded.states.device)
+        )
+
+    # Proposals
+
+    def _accepted(self, encoded: Encoded) -> list[list[SlotLabel]]:
+        found: list[list[SlotLabel]] = [[] for _ in range(encoded.states.shape[0])]
+        proposals = _proposals(encoded)
+        if not proposals.turns:
+            return found
+        accepted = self.probabilities(self._proposal_logits(encoded, proposals))[:, 1].tolist()
+        turns = _turns(encoded)
+        for row, (name, value), sure in zip(proposals.turns, proposals.keys, accepted, strict=True):
+            if sure >= 0.5:
+                start, end = _place(value, turns[row].text or "")
+                found[row].append(SlotLabel(name=name, value=value, start=start, end=end, confidence=sure))
+        return found
+
+    def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
+        """(P, 2): not meant, meant."""
+        device, dtype = encoded.states.device, self.proposal.weight.dtype
+        rows = torch.tensor(proposals.turns, device=device)
+        keys = torch.tensor([encoded.pair_texts[key] for key in proposals.keys], device=device)
+        vectors = self.proposal(encoded.pairs.to(dtype))[keys]  # (P, D)
+        states = encoded.states[rows]
+        sources = torch.tensor(proposals.sources, device=device, dtype=dtype)
+        return self.accept(torch.cat([states, states * vectors, sources], dim=-1))  # type: ignore[no-any-return]
+
+    def _proposal_loss(self, encoded: Encoded) -> Tensor:
+        proposals = _proposals(encoded)
+        turns = _turns(encoded)
+        targets = []
+        for row, (name, value) in zip(proposals.turns, proposals.keys, strict=True):
+            annotation = turns[row].annotation
+            if annotation is None or annotation.slots is None:
+                targets.append(IGNORE)
+            else:
+                meant = {(slot.name, slot.value.lower()) for slot in annotation.slots}
+                targets.append(int((name, value.lower()) in meant))
+        if all(target == IGNORE for target in targets):
+            return encoded.states.sum() * 0.0
+        return functional.cross_entropy(
+            self._proposal_logits(encoded, proposals).float(),
+            torch.tensor(targets, device=encoded.states.device),
+            ignore_index=IGNORE,
+        )
+
+
+def proposed(dialogue: Dialogue, index: int) -> dict[tuple[str, str], list[float]]:
+    """(slot, value) → what is known of the proposal, for one turn of a dialogue."""
+    turn = dialogue.turns[index]
+    proposals: dict[tuple[str, str], list[float]] = {}
+    scores = [max(each.score or 0.0, 0.0) for each in turn.nlu]
+    total = sum(scores) or 1.0
+    for rank, hypothesis in enumerate(turn.nlu):
+        for slot in hypothesis.slots:
+            known = proposals.setdefault((slot.name, slot.value), [0.0] * _SOURCES)
+            known[0 if rank == 0 else 1] = 1.0
+            known[3] += scores[rank] / total
+    if index + 1 < len(dialogue.turns) and dialogue.turns[index + 1].nlu:
+        for slot in dialogue.turns[index + 1].nlu[0].slots:
+            proposals.setdefault((slot.name, slot.value), [0.0] * _SOURCES)[2] = 1.0
+    return proposals
+
+
+def _proposals(encoded: Encoded) -> _Proposals:
+    found = _Proposals([], [], [])
+    for first, dialogue in zip(encoded.first, encoded.dialogues, strict=True):
+        for index in range(len(dialogue.turns)):
+            for key, known in proposed(dialogue, index).items():
+                found.turns.append(first + index)
+                found.keys.append(key)
+                found.sources.append(known)
+    return found
+
+
+def _turns(encoded: Encoded) -> list[Turn]:
+    return [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
+
+
+def _tokens_of(slot: Slot, offsets: object) -> list[int]:
+    """Positions of the user tokens that overlap the slot's span."""
+    if slot.start is None or slot.end is None or slot.start >= slot.end:
+        return []
+    return [
+        position
+        for position, (start, end) in enumerate(offsets.tolist())  # type: ignore[attr-defined]
+        if start < slot.end and end > slot.start
+    ]
+
+
+def _place(value: str, text: str) -> tuple[int, int] | tuple[None, None]:
+    start = text.lower().find(value.lower()) if value else -1
+    # Lower-casing can change lengths (İ); a place that does not read the same is no place.
+    if start < 0 or text[start : start + len(value)].lower() != value.lower():
+        return None, None
+    return start, start + len(value)
