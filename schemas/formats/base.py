@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import msgspec
+
 from schemas.log import Dialogue, TurnEvent
 
 RawRecord = bytes | Mapping[str, Any]
@@ -21,6 +23,11 @@ RawRecord = bytes | Mapping[str, Any]
 
 class UnknownFormatError(ValueError):
     """The user named a format that does not exist."""
+
+
+def as_text(value: Any) -> str:
+    """A JSON value as the text of a slot: a string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 class LogFormat(ABC):
@@ -75,6 +82,4 @@ def get_format(name: str) -> LogFormat:
     try:
         return formats()[name]
     except KeyError:
-        raise UnknownFormatError(
-            f"Unknown input format {name!r}: choose one of {', '.join(formats())}."
-        ) from None
+        raise UnknownFormatError(f"Unknown input format {name!r}: choose one of {', '.join(formats())}.") from None

@@ -138,9 +138,7 @@ def intent_and_slots(acts: list[_Act], text: str) -> tuple[str, list[Slot]]:
     for act in counted:
         for pair in act.slots:
             if len(pair) != 2:
-                raise RecordError(
-                    Stage.PARSE, RejectReason.WRONG_TYPE, f"slot {pair!r} of act {act.act} is not a pair"
-                )
+                raise RecordError(Stage.PARSE, RejectReason.WRONG_TYPE, f"slot {pair!r} of act {act.act} is not a pair")
             name, value = ("requested" if act.act == "request" else str(pair[0])), str(pair[1])
             start = text.lower().find(value.lower()) if value else -1
             slots[name, value] = Slot(
@@ -229,9 +227,7 @@ def _time(date: str | None, time: str | None) -> dt.datetime | None:
     try:
         return dt.datetime.fromisoformat(f"{date}T{time}").replace(tzinfo=dt.UTC)
     except ValueError:
-        raise RecordError(
-            Stage.PARSE, RejectReason.INVALID_VALUE, f"{date} {time} is not a date and a time"
-        ) from None
+        raise RecordError(Stage.PARSE, RejectReason.INVALID_VALUE, f"{date} {time} is not a date and a time") from None
 
 
 def _offset(start: dt.datetime | None, seconds: float | None) -> dt.datetime | None:
@@ -240,6 +236,4 @@ def _offset(start: dt.datetime | None, seconds: float | None) -> dt.datetime | N
     try:
         return start + dt.timedelta(seconds=seconds)
     except (OverflowError, ValueError):
-        raise RecordError(
-            Stage.PARSE, RejectReason.INVALID_VALUE, f"{seconds} s is not a time in a call"
-        ) from None
+        raise RecordError(Stage.PARSE, RejectReason.INVALID_VALUE, f"{seconds} s is not a time in a call") from None

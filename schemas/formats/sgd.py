@@ -146,9 +146,7 @@ def _dialogue(source: _Dialogue) -> Dialogue:
         turns=turns,
         locale="en",
         opening=" ".join(opening) or None,
-        annotation=DialogueAnnotation(success=_all_reached(goals.goals), goals=goals.goals)
-        if annotated
-        else None,
+        annotation=DialogueAnnotation(success=_all_reached(goals.goals), goals=goals.goals) if annotated else None,
     )
 
 
