@@ -1,0 +1,222 @@
+"""Runs the suites of `schemas.expectations` on everything that a run wrote, in bounded memory.
+
+Whole part files are put together until a batch has `BATCH_ROWS` rows, each batch goes through Great
+Expectations, and the counts of all batches are added up; `mostly` is applied to the sums. Memory is that of
+one batch or of the largest part, whichever is larger: a part is one chunk of the job.
+
+Great Expectations takes a tenth of a second for a batch of any size and about 6 microseconds a row more, which
+is why small parts are put together.
+
+Uniqueness is checked within a batch. That finds every duplicate turn and goal of a dialogue, since a
+dialogue's rows are in one part. The same dialogue id in parts that fall in different batches is not found
+here: the job resolves duplicate ids before it validates.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+BATCH_ROWS = 100_000
+EXAMPLES = 5
+"""Offending rows that a report names for each expectation."""
+
+
+@dataclass
+class Outcome:
+    """One expectation on all rows of one table."""
+
+    frame: str
+    """What was looked at, as in `schemas.expectations`: the table, or its parts, or the elements of a list."""
+    column: str
+    """The column, or several joined by commas; dotted names as in `schemas.expectations`."""
+    expectation: str
+    arguments: dict[str, Any]
+    element_count: int = 0
+    missing_count: int = 0
+    unexpected_count: int = 0
+    examples: list[str] = field(default_factory=list)
+    """What names the first offending rows: dialogue ids, part files, or `source:position` of a reject."""
+    error: str | None = None
+    """Why the expectation could not be evaluated."""
+
+    @property
+    def table(self) -> str:
+        return self.frame.partition(".")[0]
+
+    @property
+    def success(self) -> bool:
+        if self.error is not None:
+            return False
+        mostly: float = self.arguments.get("mostly", 1)
+        allowed = (1 - mostly) * (self.element_count - self.missing_count)
+        return self.unexpected_count <= allowed
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """What came of every expectation, and how many rows of each table were read."""
+
+    rows: dict[str, int]
+    outcomes: list[Outcome]
+
+    @property
+    def success(self) -> bool:
+        return not self.failures
+
+    @property
+    def failures(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.success]
+
+    def describe_failure(self) -> str:
+        """One sentence on the first failure and the number of others. Raises `ValueError` on success."""
+        if self.success:
+            raise ValueError("Validation succeeded: there is no failure to describe.")
+        first, *others = self.failures
+        where = f", e.g. {', '.join(first.examples)}" if first.examples else ""
+        counted = f"{first.unexpected_count:,} of {first.element_count:,} rows{where}"
+        more = f"; {len(others):,} more failed" if others else ""
+        return (
+            f"Validation failed: {first.table}, column {first.column}: {first.expectation} does not hold "
+            f"({first.error or counted}){more}."
+        )
+
+    def to_json(self) -> str:
+        """The report as indented JSON."""
+        report = {
+            "success": self.success,
+            "rows": self.rows,
+            "expectations": [
+                {"success": outcome.success, "table": outcome.table} | asdict(outcome)
+                for outcome in sorted(self.outcomes, key=lambda each: each.success)
+            ],
+        }
+        return json.dumps(report, indent=2, default=str) + "\n"
+
+
+def validate_parts(parts: Mapping[str, Sequence[str]], *, batch_rows: int = BATCH_ROWS) -> ValidationReport:
+    """The report on all rows of these Parquet files, which are given by table name.
+
+    Tables are those of `schemas.expectations.SCHEMAS`; paths are anything that Beam's FileSystems read. Counts
+    are compared between `turns`, `goals` and `dialogues` where all three are given.
+    A file that cannot be read, or whose columns or types are wrong, is a failure in the report.
+    """
+    # Imported here: it takes three seconds, and workers import this module along with the launcher.
+    from schemas import expectations
+
+    run = _Run()
+    rows = {}
+    total: dict[str, int] = {}
+    for name, paths in parts.items():
+        schemas: dict[str, pa.Schema | None] = {}
+        rows[name] = 0
+        for batch in _batches(_good_parts(paths, expectations.SCHEMAS[name], schemas), batch_rows):
+            rows[name] += batch.num_rows
+            frames = expectations.frames(name, batch)
+            for frame_name, frame in frames.items():
+                run.check(frame_name, frame)
+            for column, count in expectations.totals(frames).items():
+                total[column] = total.get(column, 0) + count
+        run.check(f"{name}.parts", expectations.parts_frame(name, schemas))
+    if parts.keys() >= {"turns", "goals", "dialogues"} and total:
+        run.check(expectations.TOTALS, pd.DataFrame([total]))
+    return ValidationReport(rows, list(run.outcomes.values()))
+
+
+def _good_parts(paths: Sequence[str], expected: pa.Schema, schemas: dict[str, pa.Schema | None]) -> Iterator[pa.Table]:
+    """The parts that have the expected schema; what schema each part has is put in `schemas`."""
+    for path in paths:
+        schemas[path] = None
+        try:
+            with FileSystems.open(path) as file:
+                table = pq.ParquetFile(file).read()
+        except (BeamIOError, OSError, pa.ArrowException):
+            continue
+        schemas[path] = table.schema
+        if table.schema == expected:
+            yield table
+
+
+def _batches(parts: Iterable[pa.Table], batch_rows: int) -> Iterator[pa.Table]:
+    """The same rows in the same order: whole parts together, up to `batch_rows` where a part allows it."""
+    held: list[pa.Table] = []
+    count = 0
+    for part in parts:
+        if held and count + part.num_rows > batch_rows:
+            yield pa.concat_tables(held)
+            held, count = [], 0
+        held.append(part)
+        count += part.num_rows
+    if held:
+        yield pa.concat_tables(held)
+
+
+class _Run:
+    """Great Expectations with a context of its own, and the sums of what it found."""
+
+    def __init__(self) -> None:
+        # Read when the context is made: nothing is sent anywhere.
+        os.environ["GX_ANALYTICS_ENABLED"] = "false"
+        import great_expectations as gx
+
+        # It sets its own level to INFO and reports a temporary folder for each context.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        asset = context.data_sources.add_pandas("parts").add_dataframe_asset("rows")
+        self._batch = asset.add_batch_definition_whole_dataframe("all")
+        self._suites: dict[str, Any] = {}
+        self.outcomes: dict[tuple[str, str, str, str], Outcome] = {}
+
+    def check(self, name: str, frame: pd.DataFrame) -> None:
+        from schemas import expectations
+
+        if frame.empty:
+            return
+        if name not in self._suites:
+            self._suites[name] = expectations.suite(name)
+        keys = expectations.key_columns(name)
+        result_format = {
+            "result_format": "SUMMARY",
+            "partial_unexpected_count": EXAMPLES,
+            "unexpected_index_column_names": keys,
+        }
+        batch = self._batch.get_batch({"dataframe": frame})
+        for each in batch.validate(self._suites[name], result_format=result_format).results:
+            arguments = {key: value for key, value in each.expectation_config.kwargs.items() if key != "batch_id"}
+            self._add(name, each.expectation_config.type, arguments, keys, each)
+
+    def _add(self, name: str, kind: str, arguments: dict[str, Any], keys: list[str], found: Any) -> None:
+        columns = [arguments[key] for key in ("column", "column_A", "column_B") if key in arguments]
+        column = ", ".join(columns + arguments.get("column_list", []))
+        identity = (name, column, kind, repr(arguments))
+        if identity not in self.outcomes:
+            self.outcomes[identity] = Outcome(name, column, kind, arguments)
+        outcome = self.outcomes[identity]
+        if "unexpected_count" not in found.result:
+            outcome.error = _first_message(found.exception_info)
+            return
+        outcome.element_count += found.result["element_count"]
+        outcome.missing_count += found.result.get("missing_count", 0)
+        outcome.unexpected_count += found.result["unexpected_count"]
+        for row in found.result.get("partial_unexpected_index_list", []):
+            example = ":".join(str(row[key]) for key in keys)
+            if example not in outcome.examples and len(outcome.examples) < EXAMPLES:
+                outcome.examples.append(example)
+
+
+def _first_message(exception_info: Mapping[str, Any]) -> str:
+    """Great Expectations gives one exception, or one for each metric that failed."""
+    if "exception_message" in exception_info:
+        return str(exception_info["exception_message"])
+    return str(next(iter(exception_info.values()))["exception_message"])
