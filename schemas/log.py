@@ -78,9 +78,7 @@ class Slot(Record):
     start: Annotated[
         Position | None, Meta(description="First character in the turn's text. Null: not a span of it.")
     ] = None
-    end: Annotated[
-        Position | None, Meta(description="One past the last character. Null: not a span of it.")
-    ] = None
+    end: Annotated[Position | None, Meta(description="One past the last character. Null: not a span of it.")] = None
     score: Score = None
 
     @classmethod
@@ -118,9 +116,7 @@ class Response(Record):
 
     text: str | None = None
     action: Annotated[str | None, Meta(description="The action taken, as the assistant names it.")] = None
-    status: Annotated[
-        str | None, Meta(description="How the action ended, e.g. success, failure, unsupported.")
-    ] = None
+    status: Annotated[str | None, Meta(description="How the action ended, e.g. success, failure, unsupported.")] = None
 
 
 class TurnAnnotation(Record):
@@ -148,12 +144,12 @@ class Turn(Record):
         ),
     ] = None
     turn_id: str | None = None
-    started_at: Annotated[
-        dt.datetime | None, Meta(description="RFC 3339; without an offset it is taken as UTC.")
-    ] = None
-    ended_at: Annotated[
-        dt.datetime | None, Meta(description="End of the user's request. RFC 3339, as started_at.")
-    ] = None
+    started_at: Annotated[dt.datetime | None, Meta(description="RFC 3339; without an offset it is taken as UTC.")] = (
+        None
+    )
+    ended_at: Annotated[dt.datetime | None, Meta(description="End of the user's request. RFC 3339, as started_at.")] = (
+        None
+    )
     wake_score: Score = None
     asr: Annotated[list[AsrHypothesis], Meta(description="Best first; empty for typed input.")] = []
     nlu: Annotated[list[NluHypothesis], Meta(description="Best first; the system acted on the first.")] = []
@@ -194,9 +190,9 @@ class Dialogue(Record):
 
     dialogue_id: Annotated[str, Meta(min_length=1, description="Unique within the input of a run.")]
     turns: Annotated[list[Turn], Meta(min_length=1, description="In time order.")]
-    started_at: Annotated[
-        dt.datetime | None, Meta(description="RFC 3339; without an offset it is taken as UTC.")
-    ] = None
+    started_at: Annotated[dt.datetime | None, Meta(description="RFC 3339; without an offset it is taken as UTC.")] = (
+        None
+    )
     locale: Annotated[str | None, Meta(description="BCP 47 tag, e.g. en-GB.")] = None
     device: Annotated[str | None, Meta(description="Kind of device or channel, e.g. phone, speaker.")] = None
     user_id: Annotated[str | None, Meta(description="A pseudonym, never a name.")] = None
@@ -225,9 +221,7 @@ _EMPTY_TURNS = re.compile(r"length >= 1.*at `\$\.turns`")
 _MISSING = re.compile(r"missing required field")
 
 
-def decode(
-    record: bytes | Mapping[str, Any], as_type: type[T], decoder: msgspec.json.Decoder[T] | None = None
-) -> T:
+def decode(record: bytes | Mapping[str, Any], as_type: type[T], decoder: msgspec.json.Decoder[T] | None = None) -> T:
     """One record, as `as_type`.
 
     `record` is JSON text in UTF-8, or a mapping (a Parquet row, an element of a JSON array).
@@ -275,10 +269,10 @@ def validate(dialogue: Dialogue) -> Dialogue:
     Raises `RecordError` for what a type cannot say: a turn without any text, a number that is not finite,
     a slot span outside of its text. Every reader's output passes here.
     """
+    if not dialogue.dialogue_id:
+        raise RecordError(Stage.VALIDATE, RejectReason.MISSING_FIELD, "the dialogue's id is empty")
     if not dialogue.turns:
-        raise RecordError(
-            Stage.VALIDATE, RejectReason.NO_TURNS, f"dialogue {dialogue.dialogue_id} has no turns"
-        )
+        raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, f"dialogue {dialogue.dialogue_id} has no turns")
     for index, turn in enumerate(dialogue.turns):
         _complete(turn, index)
         annotated = turn.annotation.rephrase_of if turn.annotation else None
@@ -334,9 +328,7 @@ def _complete(turn: Turn, index: int) -> None:
             )
         turn.text = turn.asr[0].text
     elif not turn.text.strip() and not turn.asr:
-        raise RecordError(
-            Stage.VALIDATE, RejectReason.MISSING_TEXT, f"turn {index} has an empty `text` and no `asr`"
-        )
+        raise RecordError(Stage.VALIDATE, RejectReason.MISSING_TEXT, f"turn {index} has an empty `text` and no `asr`")
     turn.started_at = as_utc(turn.started_at)
     turn.ended_at = as_utc(turn.ended_at)
     _check_turn(turn, index)
@@ -353,10 +345,12 @@ def _check_turn(turn: Turn, index: int) -> None:
         slots += hypothesis.slots
     scores += [slot.score for slot in slots]
     if not all(score is None or math.isfinite(score) for score in scores):
-        raise RecordError(
-            Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} has a score that is not finite"
-        )
+        raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} has a score that is not finite")
     for slot in slots:
+        if not slot.name:
+            raise RecordError(
+                Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} has a slot {slot.value!r} without a name"
+            )
         if (slot.start is None) != (slot.end is None):
             raise RecordError(
                 Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index}: slot {slot.name} has half a span"
@@ -392,9 +386,7 @@ _TURN = pa.struct(
         (
             "nlu",
             pa.list_(
-                pa.struct(
-                    [("domain", _STRING), ("intent", _STRING), ("slots", pa.list_(_SLOT)), ("score", _FLOAT)]
-                )
+                pa.struct([("domain", _STRING), ("intent", _STRING), ("slots", pa.list_(_SLOT)), ("score", _FLOAT)])
             ),
         ),
         (
@@ -432,12 +424,8 @@ _TURN = pa.struct(
 
 ARROW_SCHEMA = pa.schema(
     [
-        pa.field(
-            "dialogue_id", _STRING, nullable=False, metadata={"description": "unique within a run's input"}
-        ),
-        pa.field(
-            "turns", pa.list_(_TURN), nullable=False, metadata={"description": "in time order, at least one"}
-        ),
+        pa.field("dialogue_id", _STRING, nullable=False, metadata={"description": "unique within a run's input"}),
+        pa.field("turns", pa.list_(_TURN), nullable=False, metadata={"description": "in time order, at least one"}),
         pa.field("started_at", _TIME, metadata={"unit": "microseconds, UTC", "null": "not logged"}),
         pa.field("locale", _STRING, metadata={"description": "BCP 47 tag", "null": "not logged"}),
         pa.field("device", _STRING, metadata={"description": "kind of device", "null": "not logged"}),
@@ -451,9 +439,7 @@ ARROW_SCHEMA = pa.schema(
                     ("success", pa.bool_()),
                     (
                         "goals",
-                        pa.list_(
-                            pa.struct([("goal_id", _STRING), ("intent", _STRING), ("success", pa.bool_())])
-                        ),
+                        pa.list_(pa.struct([("goal_id", _STRING), ("intent", _STRING), ("success", pa.bool_())])),
                     ),
                 ]
             ),
