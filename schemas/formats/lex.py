@@ -43,7 +43,7 @@ from schemas.log import (
 )
 from schemas.rejects import RecordError, RejectReason, Stage
 
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*>")
 _OUTCOMES = {"Fulfilled": "success", "Failed": "failure"}
 # Lex writes confidences as numbers and as text, depending on its version.
 _Confidence = float | str | None
