@@ -64,18 +64,23 @@ class Reject:
 
     @classmethod
     def of(cls, error: RecordError, source: str, position: int, raw: bytes | str | None) -> Reject:
-        """The row for `error`; `raw` is cut at `RAW_LIMIT` characters, bad bytes shown as U+FFFD."""
-        if isinstance(raw, bytes):
-            # A character of UTF-8 is at most four bytes: no need to decode a huge record to cut it.
-            raw = raw[: 4 * RAW_LIMIT].decode("utf-8", errors="replace")
+        """The row for `error`, with `raw` as `shown` makes it."""
         return cls(
             source,
             position,
             error.stage,
             error.reason,
             _storable(error.message[:RAW_LIMIT]),
-            None if raw is None else _storable(raw[:RAW_LIMIT]),
+            None if raw is None else shown(raw),
         )
+
+
+def shown(raw: bytes | str) -> str:
+    """A record as `raw` has it: cut at `RAW_LIMIT` characters, bad bytes as U+FFFD."""
+    if isinstance(raw, bytes):
+        # A character of UTF-8 is at most four bytes: no need to decode a huge record to cut it.
+        raw = raw[: 4 * RAW_LIMIT].decode("utf-8", errors="replace")
+    return _storable(raw[:RAW_LIMIT])
 
 
 def _storable(text: str) -> str:

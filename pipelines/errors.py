@@ -1,0 +1,29 @@
+"""Everything a job can fail with.
+
+JobError
+├── UserError      the options or what they name are wrong: exit code 2
+└── RunFailed      the run was sound and could not be finished: exit code 1
+
+The message is one sentence that says what is wrong and what to do; it is all that the user sees.
+Bad *records* are no errors: they are rows of the `rejected` table (`schemas.rejects`).
+"""
+
+from __future__ import annotations
+
+
+class JobError(Exception):
+    """Base of what ends a job early. `exit_code` is what the process returns."""
+
+    exit_code: int
+
+
+class UserError(JobError):
+    """The user can put it right by changing the command."""
+
+    exit_code = 2
+
+
+class RunFailed(JobError):  # noqa: N818 - it reads as what happened
+    """The run could not be finished. Nothing was published."""
+
+    exit_code = 1

@@ -1,0 +1,286 @@
+"""`faultline label`: reads dialogue logs and writes the labels of every turn and goal in them.
+
+The launcher: it checks the options, starts the graph (`pipelines.graph`), resolves duplicate ids, validates what
+was written, publishes it whole, and logs the run. The contract of the output is in `schemas.labels`.
+
+A run that fails publishes nothing. What it finished stays in OUTPUT/_staging, and the same command goes on there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+import apache_beam as beam
+import msgspec
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import publish, storage
+from pipelines.duplicates import exclude_repeated
+from pipelines.errors import RunFailed, UserError
+from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
+from pipelines.progress import RunProgress
+from pipelines.publish import VALIDATION_JSON, Manifest
+from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
+from pipelines.settings import LabelSettings, parse
+from pipelines.staging import LOGS
+from pipelines.tracking import TrackingError, log_label_run
+from pipelines.validation import ValidationReport, validate_parts
+from schemas.formats import EventFormat, get_format
+from schemas.labels import TABLES
+from schemas.log import FailurePoint
+
+
+def run(argv: Sequence[str] | None = None) -> RunSummary | None:
+    """Runs the job; `argv` are its options (default: those of the process). A dry run gives None.
+
+    Raises `UserError` where the options are wrong, `RunFailed` where the run could not be finished.
+    """
+    settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
+    plan = _plan(settings)
+    out = Console()
+    if settings.dry_run:
+        _print_plan(plan, beam_options, out)
+        return None
+    _check_writable(plan)
+    publish.complete_interrupted(settings.output)
+    published = list(publish.published(settings.output))
+    for manifest in published:
+        _check_overlap(plan, manifest)
+        if manifest.run_id == plan.work.provenance.run_id and publish.is_whole(settings.output, manifest):
+            out.print("This input is already labelled by this model with these options: nothing was changed.")
+            _print_summary(manifest.summary, out)
+            return manifest.summary
+    summary = _execute(plan, beam_options)
+    _print_summary(summary, out)
+    return summary
+
+
+def _plan(settings: LabelSettings) -> Plan:
+    sources = find_sources(settings)
+    registry = tracking_uri(settings)
+    # Imported here: PyTorch takes seconds, which a mistyped option should not.
+    from labelers.model import ModelError
+    from pipelines.labelling import load_model
+
+    try:
+        model = load_model(settings.model, registry)
+    except ModelError as error:
+        raise UserError(str(error)) from error
+    return make_plan(settings, sources, registry, model.version)
+
+
+def _check_writable(plan: Plan) -> None:
+    staging = plan.work.staging
+    probe = storage.join(staging.folder, "probe")
+    try:
+        staging.write_bytes(probe, b"")
+        storage.delete([probe])
+    except (*storage.StorageError, ValueError) as error:
+        raise UserError(
+            f"Cannot write to --output {plan.settings.output} ({error}): choose a folder that you can write to."
+        ) from None
+
+
+def _check_overlap(plan: Plan, manifest: Manifest) -> None:
+    if manifest.dataset == plan.dataset:
+        return
+    ours = {source.path for source in plan.sources}
+    shared = next((source.path for source in manifest.sources if source.path in ours), None)
+    if shared is not None:
+        patterns = " ".join(f"--input {pattern}" for pattern in manifest.inputs)
+        raise UserError(
+            f"{shared} is already labelled in {plan.settings.output}, by {patterns} --input-format "
+            f"{manifest.summary.input_format}, so its rows would be there twice: give the same --input and "
+            "--input-format as then, or another --output."
+        )
+
+
+def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
+    started = time.monotonic()
+    staging = plan.work.staging
+    console = Console(stderr=True)
+    with RunProgress(staging, plan.source_bytes, console, shown=plan.settings.progress) as progress:
+        results = _run_graph(plan, beam_options)
+        ids = sum(result.counts.dialogues for result in results)
+        while exclude_repeated(staging, [result.chunk for result in results], ids):
+            results = _run_graph(plan, beam_options)
+    counts = add(result.counts for result in results)
+    summary = RunSummary(
+        **msgspec.structs.asdict(counts),
+        run_id=plan.work.provenance.run_id,
+        dataset=plan.dataset,
+        output=plan.settings.output,
+        input_format=plan.settings.input_format,
+        model_uri=plan.work.provenance.model_uri,
+        model_version=plan.work.provenance.model_version,
+        chunks=len(results),
+        wall_seconds=time.monotonic() - started,
+        turns_per_second=progress.turns_per_second,
+    )
+    parts = parts_by_table(results)
+    report = validate_parts({table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)})
+    manifest = Manifest(
+        run_id=summary.run_id,
+        dataset=plan.dataset,
+        inputs=plan.settings.inputs,
+        sources=plan.sources,
+        settings=_shown_settings(plan),
+        summary=summary,
+        parts=tuple(part for some in parts.values() for part in some),
+    )
+    failure = _failure(plan, summary, report)
+    if failure is None:
+        documents = {VALIDATION_JSON: report.to_json()}
+        publish.publish(plan.settings.output, staging, manifest, documents, by_date=plan.work.by_date)
+    else:
+        staging.write_bytes(storage.join(staging.folder, VALIDATION_JSON), report.to_json().encode())
+    _track(plan, summary, report, manifest, failure, console)
+    if failure is not None:
+        raise RunFailed(f"{failure} Nothing was published; what was written is in {staging.folder}.")
+    return summary
+
+
+def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
+    """Runs the graph; gives the results of all chunks, in the order of the input."""
+    from pipelines import graph
+
+    staging = plan.work.staging
+    resume = f"What is finished is kept in {staging.folder}: the same command goes on there."
+    try:
+        pipeline = beam.Pipeline(options=beam_options)
+        graph.build(pipeline, plan)
+        state = pipeline.run().wait_until_finish()
+    # Whatever a runner raises, it has raised because the run failed.
+    except Exception as error:
+        logging.getLogger(__name__).debug("the run failed", exc_info=True)
+        raise RunFailed(f"The run failed: {_sentence(error)} {resume}") from error
+    if state != PipelineState.DONE:
+        raise RunFailed(f"The run ended as {state}, not as {PipelineState.DONE}. {resume}")
+    results = sorted(staging.results(sorted(staging.finished())), key=lambda each: (each.order, each.chunk))
+    lost = _lost(plan, len(results))
+    if lost is not None:
+        raise RunFailed(f"The runner lost work: {lost}. {resume}")
+    return results
+
+
+def _lost(plan: Plan, results: int) -> str | None:
+    """What did not arrive at the next step, as some runners lose elements without an error; None if all did."""
+    staging = plan.work.staging
+    step = "cut"
+    if isinstance(get_format(plan.settings.input_format), EventFormat):
+        step = "sessionise"
+        sent, arrived = staging.tallied("partition", "entries"), staging.tallied("sessionise", "entries")
+        if sent != arrived:
+            return f"{sent - arrived:,} of {sent:,} events were not put into dialogues"
+    expected = staging.tallied(step, "chunks")
+    if expected != results:
+        return f"{results:,} of {expected:,} chunks have a result"
+    return None
+
+
+def _failure(plan: Plan, summary: RunSummary, report: ValidationReport) -> str | None:
+    """Why the run must not be published, as a sentence."""
+    rate = min(summary.rejected_rows / max(summary.records, 1), 1.0)
+    if rate > plan.settings.max_reject_rate:
+        reason = max(summary.rejected, key=lambda each: summary.rejected[each])
+        return (
+            f"{summary.rejected_rows:,} of {summary.records:,} records were rejected ({rate:.1%}; most often "
+            f"{reason}), more than --max-reject-rate {plan.settings.max_reject_rate:g}: see the table rejected, check "
+            "--input-format, or raise the rate."
+        )
+    return None if report.success else report.describe_failure()
+
+
+def _track(
+    plan: Plan,
+    summary: RunSummary,
+    report: ValidationReport,
+    manifest: Manifest,
+    failure: str | None,
+    console: Console,
+) -> None:
+    try:
+        log_label_run(
+            tracking_uri=plan.work.tracking_uri,
+            experiment=plan.settings.experiment,
+            summary=summary,
+            validation=report,
+            parameters={
+                **manifest.settings,
+                "input_files": len(plan.sources),
+                "input_bytes": plan.source_bytes,
+                "input_digest": plan.dataset,
+            },
+            run_json=publish.manifest_text(manifest),
+            failure=failure,
+        )
+    except TrackingError as error:
+        # The labels are worth more than the log of their making.
+        console.print(f"The run is not in MLflow: {error}", style="yellow", highlight=False)
+
+
+def _shown_settings(plan: Plan) -> dict[str, object]:
+    settings = msgspec.to_builtins(plan.settings)
+    return {**settings, "tracking_uri": plan.work.tracking_uri}
+
+
+def _sentence(error: BaseException) -> str:
+    """The last line of an exception as one sentence: runners put the worker's whole traceback into the text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return last if last.endswith((".", "!", "?")) else f"{last}."
+
+
+def _print_plan(plan: Plan, beam_options: PipelineOptions, out: Console) -> None:
+    table = Table("setting", "value", title="What would be done", title_justify="left")
+    for name, value in _shown_settings(plan).items():
+        table.add_row(name, str(value))
+    beam_settings = beam_options.get_all_options(drop_default=True)
+    for name, value in sorted(beam_settings.items()):
+        table.add_row(f"Beam: {name}", str(value))
+    table.add_section()
+    table.add_row("files", f"{len(plan.sources):,}")
+    table.add_row("bytes", f"{plan.source_bytes:,}")
+    chunks = sum(1 + source.size // plan.settings.chunk_bytes for source in plan.sources)
+    table.add_row("chunks", f"at least {chunks:,}")
+    table.add_row("model version", plan.work.provenance.model_version)
+    table.add_row("run id", plan.work.provenance.run_id)
+    out.print(table)
+
+
+def _print_summary(summary: RunSummary, out: Console) -> None:
+    table = Table(title=f"Run {summary.run_id}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("dialogues", f"{summary.dialogues:,}")
+    table.add_row("turns", f"{summary.turns:,}")
+    table.add_row("goals", f"{summary.goals:,}")
+    table.add_row("goals not reached", f"{summary.unreached_goals:,}")
+    table.add_section()
+    for point in FailurePoint:
+        count = summary.failure_points.get(point, 0)
+        name = "turns correct" if point is FailurePoint.CORRECT else f"defects: {point}"
+        table.add_row(name, f"{count:,} ({count / max(summary.turns, 1):.1%})")
+    table.add_section()
+    table.add_row("rejected", f"{summary.rejected_rows:,} of {summary.records:,} records")
+    for reason, count in sorted(summary.rejected.items(), key=lambda each: -each[1]):
+        table.add_row(f"rejected: {reason}", f"{count:,}")
+    if summary.shortened_turns:
+        table.add_row("turns with a text cut to the model's length", f"{summary.shortened_turns:,}")
+    table.add_section()
+    table.add_row("turns a second", f"{summary.turns_per_second:,.0f}")
+    table.add_row("seconds", f"{summary.wall_seconds:,.1f}")
+    out.print(table)
+    out.print(f"Tables: {', '.join(f'{summary.output}/{name}' for name in TABLES)}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["label", *sys.argv[1:]]))

@@ -1,0 +1,78 @@
+"""Command lines: the project's own options first, what is left goes to Beam, what is left then is a mistake.
+
+Beam itself drops options that it does not know without a word. Ours are no `PipelineOptions` because Beam puts
+all such classes of a process into one parser, in which `--experiment` is taken and jobs would clash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+
+from pipelines.errors import UserError
+
+LOCAL_RUNNER = "FnApiRunner"
+"""The default. Beam's own default, DirectRunner, first tries to download another runner."""
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Raises `UserError`, one sentence, where argparse prints its usage and exits."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (see {self.prog} --help).")
+
+    def parse_with_beam(self, argv: Sequence[str]) -> tuple[argparse.Namespace, PipelineOptions]:
+        """Our options and Beam's. Raises `UserError` for an option that neither knows."""
+        ours, rest = self.parse_known_args(argv)
+        beam_parser = _BeamParser(prog=self.prog, add_help=False, allow_abbrev=False)
+        for options in PipelineOptions.__subclasses__():
+            options._add_argparse_args(beam_parser)
+        _, unknown = beam_parser.parse_known_args(rest)
+        if unknown:
+            known = [*self._option_string_actions, *beam_parser._option_string_actions]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            hint = f", did you mean {close[0]}" if close else ""
+            self.error(f"unknown option {unknown[0]}{hint}")
+        beam_options = PipelineOptions(rest)
+        if beam_options.view_as(StandardOptions).runner is None:
+            beam_options.view_as(StandardOptions).runner = LOCAL_RUNNER
+        return ours, beam_options
+
+
+class _BeamParser(_BeamArgumentParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (see {self.prog} --help).")
+
+
+def whole_number(text: str) -> int:
+    """For argparse: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """For argparse: a number greater than 0."""
+    return _between(text, 0.0, float("inf"), "a number greater than 0", open_below=True)
+
+
+def fraction(text: str) -> float:
+    """For argparse: a number from 0 to 1."""
+    return _between(text, 0.0, 1.0, "a number from 0 to 1")
+
+
+def _between(text: str, low: float, high: float, what: str, *, open_below: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not (low <= value <= high) or value == float("inf") or (open_below and value == low):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value

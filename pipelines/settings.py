@@ -1,0 +1,166 @@
+"""The options of `faultline label`, and the settings that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import storage
+from pipelines.chunks import ChunkSize
+from pipelines.errors import UserError
+from pipelines.options import LOCAL_RUNNER, OptionParser, fraction, positive, whole_number
+from schemas.formats import UnknownFormatError, formats, get_format
+from schemas.ontology import Ontology, OntologyError
+
+PROG = "faultline label"
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What `faultline label` was asked to do. Paths are absolute."""
+
+    inputs: tuple[str, ...]
+    input_format: str
+    output: str
+    model: str
+    ontology: Ontology | None
+    limit: int | None
+    """Records."""
+    max_reject_rate: float
+    by_date: bool
+    session_gap_minutes: float
+    chunk_bytes: int
+    tracking_uri: str | None
+    """None: a SQLite file beside the output."""
+    experiment: str
+    dry_run: bool
+    progress: bool
+
+
+def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
+    """The settings in a command line and Beam's own options. Raises `UserError`; exits for `--help`."""
+    parsed, beam_options = _parser().parse_with_beam(argv)
+    try:
+        get_format(parsed.input_format)
+    except UnknownFormatError as error:
+        raise UserError(str(error)) from None
+    output = storage.absolute(parsed.output)
+    if any(mark in output for mark in "*?["):
+        raise UserError(f"--output {parsed.output} is a pattern: name a folder without * ? or [ in its path.")
+    model = parsed.model
+    return LabelSettings(
+        inputs=tuple(dict.fromkeys(storage.absolute(pattern) for pattern in parsed.input)),
+        input_format=parsed.input_format,
+        output=output,
+        model=storage.absolute(model) if Path(model).expanduser().is_dir() else model,
+        ontology=None if parsed.ontology is None else _ontology(parsed.ontology),
+        limit=parsed.limit,
+        max_reject_rate=parsed.max_reject_rate,
+        by_date=parsed.partition_by == "date",
+        session_gap_minutes=parsed.session_gap_minutes,
+        chunk_bytes=parsed.chunk_bytes,
+        tracking_uri=parsed.mlflow_tracking_uri,
+        experiment=parsed.experiment,
+        dry_run=parsed.dry_run,
+        progress=not parsed.no_progress,
+    ), beam_options
+
+
+def _ontology(path: str) -> Ontology:
+    try:
+        return Ontology.read(Path(path).expanduser())
+    except OSError as error:
+        raise UserError(f"Cannot read --ontology {path}: {error.strerror or error}.") from None
+    except OntologyError as error:
+        raise UserError(f"{error}.") from None
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser(
+        PROG,
+        "Labels dialogue logs: goals, success, intent, slots and the failure point of every turn.",
+        f"Beam's own options are taken, too: --runner NAME (default: {LOCAL_RUNNER}, in this process), "
+        "--direct_num_workers 2 --direct_running_mode multi_processing, …. "
+        "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
+    )
+    add = parser.add_argument
+    add(
+        "--input",
+        action="append",
+        required=True,
+        metavar="GLOB",
+        help="files to label: a path or glob (local, gs://, s3://), plain or gzip; can be given several times",
+    )
+    add(
+        "--input-format",
+        default="jsonl",
+        metavar="NAME",
+        help=f"one of {', '.join(formats())} (default: %(default)s)",
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder of the tables turns, goals, dialogues and rejected; what other inputs left there stays",
+    )
+    add(
+        "--model",
+        default="builtin",
+        metavar="MODEL",
+        help="a model folder, models:/NAME@ALIAS of MLflow, or builtin (default: %(default)s)",
+    )
+    add(
+        "--ontology",
+        metavar="FILE",
+        help="JSON in the form of SGD's schema.json: the intents and slots of your assistant "
+        "(default: those that the model was trained on)",
+    )
+    add(
+        "--limit",
+        type=whole_number,
+        metavar="N",
+        help="label only the first N records of the input, files in the order of --input and by path; a record is "
+        "what the format has on a line: a dialogue, or a turn event (default: all)",
+    )
+    add(
+        "--max-reject-rate",
+        type=fraction,
+        default=0.5,
+        metavar="RATE",
+        help="fail if more than this fraction of the records, 0 to 1, is rejected (default: %(default)s)",
+    )
+    add(
+        "--partition-by",
+        choices=["date"],
+        help="split turns, goals and dialogues into Hive partitions date=YYYY-MM-DD by the dialogue's start in UTC "
+        "(default: no partitions)",
+    )
+    add(
+        "--session-gap-minutes",
+        type=positive,
+        default=30.0,
+        metavar="MINUTES",
+        help="formats of single turns: a longer pause between the starts of two turns of a session ends the "
+        "dialogue (default: %(default)g minutes)",
+    )
+    add(
+        "--chunk-bytes",
+        type=whole_number,
+        default=ChunkSize().bytes,
+        metavar="BYTES",
+        help="uncompressed records of one unit of work; what is finished of these is not done again after a crash "
+        "(default: %(default)s bytes)",
+    )
+    add(
+        "--mlflow-tracking-uri",
+        metavar="URI",
+        help="where the run is logged (default: a SQLite file mlflow.db in DIR)",
+    )
+    add("--experiment", default="faultline-label", metavar="NAME", help="MLflow experiment (default: %(default)s)")
+    add("--dry-run", action="store_true", help="print the settings and the plan, and write nothing")
+    add("--no-progress", action="store_true", help="no progress bar and no progress lines")
+    add("--verbose", action="store_true", help="show the log lines of Beam and the other libraries")
+    return parser
