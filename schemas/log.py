@@ -366,6 +366,11 @@ def _check_turn(turn: Turn, index: int) -> None:
 def json_schema(as_type: type[Struct] = Dialogue) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of one line of a canonical log."""
     schema = msgspec.json.schema(as_type)
+    for definition in schema["$defs"].values():
+        for name, member in definition.get("properties", {}).items():
+            # As in `decode`: a null list is an absent list.
+            if name not in definition["required"] and member.get("type") == "array":
+                definition["properties"][name] = {"anyOf": [member, {"type": "null"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "version": LOG_SCHEMA_VERSION, **schema}
 
 
