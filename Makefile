@@ -1,0 +1,36 @@
+# `make test` and `make demo` set up everything they need, on a machine with Python 3.11 or newer.
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test demo clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_LOGS := pipelines/demo_logs/dialogues.jsonl
+DEMO_OUTPUT := demo-output
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Install Faultline and its tools into .venv (done by test and demo where needed)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Faultline needs Python 3.11 or newer: install it, or name it with make PYTHON=…"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+lint: $(READY) ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint ## Lint, then run all tests
+	$(BIN)/python -m pytest
+
+demo: $(READY) ## Label the synthetic logs that come with the project, and show what came of it
+	$(BIN)/faultline label --input $(DEMO_LOGS) --output $(DEMO_OUTPUT)
+	@$(BIN)/python -m pipelines.demo $(DEMO_OUTPUT)
+
+clean: ## Remove .venv and the demo's output
+	rm -rf $(VENV) $(DEMO_OUTPUT)
