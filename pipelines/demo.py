@@ -95,7 +95,7 @@ def _dialogue(output: str, dialogue: Dialogue) -> Table:
             str(row["turn_index"]),
             escape(turn.text or ""),
             escape((turn.response and turn.response.text) or "") + (" (interrupted)" if turn.barge_in else ""),
-            escape(row["goal_id"].removeprefix(f"{dialogue.dialogue_id}/")),
+            escape(row["goal_id"].removeprefix(dialogue.dialogue_id)),
             _sure(row, "intent"),
             escape("\n".join(f"{slot['name']}={slot['value']}" for slot in row["slots"])),
             f"[bold red]{_sure(row, 'failure_point')}[/]" if failed else _sure(row, "failure_point"),
