@@ -15,6 +15,8 @@ LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Padded lengths of a turn, in tokens."""
 WINDOWS = (4, 8, 16, 32, 64)
 """Padded lengths of a window, in turns."""
+ROWS = tuple(sorted({step << shift for shift in range(20) for step in (2, 3)} | {1}))
+"""Padded counts of rows: powers of two and half-way between."""
 
 
 def rung(value: int, ladder: Sequence[int]) -> int:
@@ -31,10 +33,10 @@ def batches(
     """Groups items of like length: (item indexes, rows, padded length) for each batch.
 
     Items are taken longest first. A batch has at most `budget` padded elements, and at least one item. `rows`
-    is at least the number of items: the count is rounded up to a power of two, so the last batch of a length
+    is at least the number of items: the count is rounded up to a rung of `ROWS`, so the last batch of a length
     does not make a shape of its own; rows past the items are padding.
     """
-    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")[::-1]
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     start = 0
     while start < len(order):
         padded = rung(int(lengths[order[start]]), ladder)
@@ -43,5 +45,5 @@ def batches(
         while end < len(order) and end - start < full and rung(max(int(lengths[order[end]]), 1), ladder) == padded:
             end += 1
         count = end - start
-        yield order[start:end], min(full, 1 << (count - 1).bit_length()), padded
+        yield order[start:end], min(full, rung(count, ROWS)), padded
         start = end

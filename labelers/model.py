@@ -93,7 +93,7 @@ class Model(nn.Module):
         self.slots = SlotLabeler(shared)
         self.failure_point = FailurePointLabeler(shared)
         self.rephrase = RephraseLabeler(shared)
-        self._names: dict[Ontology, EncodedOntology] = {}
+        self._names: EncodedOntology | None = None
 
     @property
     def labelers(self) -> dict[Label, Labeler]:
@@ -114,9 +114,10 @@ class Model(nn.Module):
         """
         labelled: list[DialogueLabels] = []
         with torch.inference_mode(), _evaluating(self):
-            names = self._encoded_ontology(ontology or self.ontology)
+            if self._names is None or self._names.ontology != (ontology or self.ontology):
+                self._names = self.encode_ontology(ontology or self.ontology)
             for group in groups(dialogues, GROUP_TURNS):
-                labelled += self._label_group(group, names)
+                labelled += self._label_group(group, self._names)
         return labelled
 
     def _label_group(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> list[DialogueLabels]:
@@ -154,9 +155,9 @@ class Model(nn.Module):
 
     # Encoding
 
-    def encode(self, dialogues: Sequence[Dialogue], ontology: Ontology) -> Encoded:
-        """Encoded dialogues, as the labelers take them."""
-        return self._encode(dialogues, self._encoded_ontology(ontology))[0]
+    def encode(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> Encoded:
+        """Encoded dialogues, as the labelers take them; `names` is what they choose intents and slots from."""
+        return self._encode(dialogues, names)[0]
 
     def _encode(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> tuple[Encoded, list[int]]:
         tokenized = self.tokenizer.dialogues(dialogues)
@@ -184,7 +185,7 @@ class Model(nn.Module):
             user_mask=user_mask,
             user_offsets=[turn.user_offsets for turn in turns],
             ontology=names,
-            pairs=self._encode_names([f"{words(name)} = {value}" for name, value in pairs]),
+            pairs=self._encode_pairs(pairs),
             pair_texts={pair: row for row, pair in enumerate(pairs)},
         )
         return encoded, [sum(turn.shortened for turn in each) for each in tokenized]
@@ -242,21 +243,16 @@ class Model(nn.Module):
             places.append(gather[keep])
         return torch.cat(states)[torch.argsort(torch.cat(places))]
 
-    def _encoded_ontology(self, ontology: Ontology) -> EncodedOntology:
-        cached = self._names.get(ontology)
-        if cached is not None and not torch.is_grad_enabled():
-            return cached
+    def encode_ontology(self, ontology: Ontology) -> EncodedOntology:
+        """The ontology with a vector for every name."""
         intents, slots = ontology.intents, ontology.slots
-        encoded = EncodedOntology(
+        return EncodedOntology(
             ontology,
             [intent.name for intent in intents],
             [slot.name for slot in slots],
             self._encode_names([_described(intent) for intent in intents]),
             self._encode_names([_described(slot) for slot in slots]),
         )
-        if not torch.is_grad_enabled():
-            self._names = {ontology: encoded}
-        return encoded
 
     def _encode_names(self, texts: Sequence[str]) -> Tensor:
         """(names, E)."""
@@ -269,6 +265,11 @@ class Model(nn.Module):
             vectors.append(self.turn_encoder.names(ids, segments, mask)[: len(indexes)])
             order.append(indexes)
         return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)]
+
+    def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
+        """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
+        with torch.no_grad():
+            return self._encode_names([f"{words(name)} = {value}" for name, value in pairs])
 
     def _pad(self, turns: Sequence[TokenizedTurn], rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """(rows, length) ids, segments and mask; rows past the turns repeat the first, so none is all padding."""
@@ -284,8 +285,16 @@ class Model(nn.Module):
 
     # Files
 
+    def round(self) -> None:
+        """Rounds the weights to what bf16 holds, which halves their files; `save` then loses nothing more."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16).to(parameter.dtype)
+
     def save(self, folder: Path) -> str:
-        """Writes the model to `folder` and returns its version, a digest of its files."""
+        """Writes the model to `folder` and returns its version, a digest of its files.
+
+        Weights that bf16 holds exactly are stored as bf16; loading them into float32 gives the same numbers.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "format_version": FORMAT_VERSION,
@@ -294,7 +303,7 @@ class Model(nn.Module):
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         self.tokenizer.tokenizer.save(str(folder / TOKENIZER))
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        weights = {name: _smallest(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
         safetensors.torch.save_file(weights, folder / WEIGHTS)
         digests = {name: _digest(folder / name) for name in (CONFIG, WEIGHTS, TOKENIZER)}
         (folder / MANIFEST).write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -325,11 +334,7 @@ class Model(nn.Module):
                 Tokenizer.from_file(str(folder / TOKENIZER)),
                 msgspec.convert(stored["ontology"], type=Ontology),
             )
-            weights = safetensors.torch.load_file(folder / WEIGHTS)
-            for name, tensor in model.state_dict().items():
-                if name in weights and weights[name].dtype != tensor.dtype:
-                    _set_dtype(model, name, weights[name].dtype)
-            model.load_state_dict(weights)
+            model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
         except FileNotFoundError as error:
             raise ModelError(
                 f"The model folder {folder} lacks {Path(error.filename or folder).name}: copy the whole folder again."
@@ -482,12 +487,13 @@ def _version(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _set_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> None:
-    """Gives one parameter the type it was stored in, so that loading neither rounds nor widens it."""
-    module, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(module)
-    value = getattr(owner, leaf)
-    value.data = value.data.to(dtype)
+def _smallest(tensor: Tensor) -> Tensor:
+    """The same numbers in bf16 where it holds them exactly."""
+    if tensor.dtype == torch.float32:
+        narrow = tensor.to(torch.bfloat16)
+        if torch.equal(narrow.to(torch.float32), tensor):
+            return narrow.contiguous()
+    return tensor.contiguous()
 
 
 def _cpu_has_bf16() -> bool:

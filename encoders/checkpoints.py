@@ -1,0 +1,147 @@
+"""Where a words encoder starts from: any RoBERTa checkpoint, or a compact RoBERTa cut out of a BERT.
+
+BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019) are the same network but for the vocabulary and where
+positions begin, so the lower layers and the frequent word pieces of a small BERT make a compact RoBERTa: dropping
+the upper layers keeps most of what was learned (Sajjad et al. 2023, *On the effect of dropping layers of
+pre-trained Transformer models*).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, RobertaModel
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""In RoBERTa's order: the padding id must be 1, positions begin after it."""
+MAX_TOKENS = 256
+"""Longest sequence of a compact encoder."""
+
+
+class CheckpointError(ValueError):
+    """The checkpoint cannot be used; the message says why."""
+
+
+class Checkpoint(NamedTuple):
+    """A words encoder to start from."""
+
+    config: dict[str, Any]
+    """of transformers' RobertaConfig"""
+    weights: Mapping[str, Tensor]
+    """of transformers' RobertaModel, without a pooler"""
+    tokenizer: Tokenizer
+
+
+def roberta(name_or_folder: str) -> Checkpoint:
+    """Any RoBERTa checkpoint: a local folder, or a name on the hub (which the user asked for by giving it).
+
+    Raises `CheckpointError` for anything that is not a RoBERTa with safetensors weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_folder)
+        if config.model_type != "roberta":
+            raise CheckpointError(f"{name_or_folder} is a {config.model_type}, not a RoBERTa.")
+        model = RobertaModel.from_pretrained(name_or_folder, add_pooling_layer=False, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, use_fast=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{name_or_folder} cannot be loaded as a RoBERTa checkpoint ({str(error).splitlines()[0]}): "
+            "give a folder with config.json, model.safetensors and a tokenizer, or a name on the hub."
+        ) from error
+    return Checkpoint(config.to_dict(), model.state_dict(), tokenizer.backend_tokenizer)
+
+
+def compact(bert: Path, texts: Iterable[str], *, vocabulary_size: int, layers: int) -> Checkpoint:
+    """The lowest `layers` of the BERT in the folder `bert`, with the word pieces that are frequent in `texts`.
+
+    The folder needs `config.json`, `model.safetensors` and `tokenizer.json`. Every single character of its
+    vocabulary is kept, so that rare words fall apart rather than vanish.
+    """
+    config = json.loads((bert / "config.json").read_text(encoding="utf-8"))
+    if config["model_type"] != "bert" or config["num_hidden_layers"] < layers:
+        raise CheckpointError(f"{bert} is not a BERT of at least {layers} layers.")
+    weights = safetensors.torch.load_file(bert / "model.safetensors")
+    original = Tokenizer.from_file(str(bert / "tokenizer.json"))
+    original.no_padding()
+    original.no_truncation()
+    pieces = _frequent_pieces(original, texts, vocabulary_size - len(SPECIAL_TOKENS))
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *pieces))}
+    old_special = dict(zip(SPECIAL_TOKENS, ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), strict=True))
+    rows = torch.tensor([original.token_to_id(old_special.get(token, token)) for token in vocabulary])
+    new = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name.startswith("encoder.layer.") and int(name.split(".")[2]) < layers
+    }
+    padding = SPECIAL_TOKENS.index("<pad>")
+    embeddings = "embeddings.{}_embeddings.weight".format
+    positions = weights[embeddings("position")][:MAX_TOKENS]
+    new |= {
+        embeddings("word"): weights[embeddings("word")][rows],
+        embeddings("token_type"): weights[embeddings("token_type")][:1],
+        embeddings("position"): torch.cat([torch.zeros_like(positions[: padding + 1]), positions]),
+        "embeddings.LayerNorm.weight": weights["embeddings.LayerNorm.weight"],
+        "embeddings.LayerNorm.bias": weights["embeddings.LayerNorm.bias"],
+    }
+    return Checkpoint(
+        {
+            "vocab_size": len(vocabulary),
+            "hidden_size": config["hidden_size"],
+            "num_hidden_layers": layers,
+            "num_attention_heads": config["num_attention_heads"],
+            "intermediate_size": config["intermediate_size"],
+            "hidden_act": config["hidden_act"],
+            "layer_norm_eps": config["layer_norm_eps"],
+            "max_position_embeddings": MAX_TOKENS + padding + 1,
+            "type_vocab_size": 1,
+            "bos_token_id": vocabulary["<s>"],
+            "pad_token_id": padding,
+            "eos_token_id": vocabulary["</s>"],
+        },
+        new,
+        word_piece_tokenizer(vocabulary),
+    )
+
+
+def word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    """A lower-casing word-piece tokenizer (Wu et al. 2016) with RoBERTa's special tokens."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _frequent_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> list[str]:
+    counts: Counter[str] = Counter()
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == 10_000:
+            counts.update(_pieces(tokenizer, batch))
+            batch = []
+    counts.update(_pieces(tokenizer, batch))
+    vocabulary = tokenizer.get_vocab()
+    single = sorted(token for token in vocabulary if len(token.removeprefix("##")) == 1 and token.isascii())
+    kept = dict.fromkeys(single)
+    for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if len(kept) >= size:
+            break
+        kept.setdefault(piece)
+    return list(kept)[:size]
+
+
+def _pieces(tokenizer: Tokenizer, texts: list[str]) -> Iterable[str]:
+    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+        yield from (token for token in encoding.tokens if not token.startswith("["))
