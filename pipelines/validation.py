@@ -4,8 +4,8 @@ Whole part files are put together until a batch has `BATCH_ROWS` rows, each batc
 Expectations, and the counts of all batches are added up; `mostly` is applied to the sums. Memory is that of
 one batch or of the largest part, whichever is larger: a part is one chunk of the job.
 
-Great Expectations takes a tenth of a second for a batch of any size and about 6 microseconds a row more, which
-is why small parts are put together.
+A batch of `turns` takes Great Expectations about a third of a second whatever its size, and about 13 microseconds a
+turn more (one busy core), which is why small parts are put together. Rows that fail cost some five times that.
 
 Uniqueness is checked within a batch. That finds every duplicate turn and goal of a dialogue, since a
 dialogue's rows are in one part. The same dialogue id in parts that fall in different batches is not found
