@@ -124,7 +124,7 @@ class Spool:
         if not self.is_finished(chunk.id):
             try:
                 storage.write_bytes(path, content, temporary=self.temporary)
-            except storage.StorageError as error:
+            except OSError as error:
                 # Not to be taken for a fault of the input file, which is being read around this call.
                 raise RunFailed(f"Cannot write to {self.folder} ({error}): make room there and try again.") from error
         return replace(chunk, path=path, spooled=True)
@@ -132,27 +132,34 @@ class Spool:
 
 def cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
     """The chunks of a file, in order; none for an empty file. Never raises for what the file holds."""
+    count = 0
     try:
-        with storage.open_file(source.path) as stream:
-            head = stream.read(4)
-            stream.seek(0)
-            if head == _PARQUET_MAGIC:
-                yield from _cut_parquet(stream, source, spool, size)
-                return
-            open_blocks = _gunzip if head[:2] == _GZIP_MAGIC else _blocks
-            if source.path.lower().endswith((".json", ".json.gz")):
-                is_document = _is_document(open_blocks(stream))
-                stream.seek(0)
-                if is_document:
-                    yield from _cut_document(open_blocks(stream), source, spool, size)
-                    return
-            if open_blocks is _gunzip:
-                yield from _cut_gzip(stream, source, spool, size)
-            else:
-                yield from _cut_lines(stream, source, size)
-    except storage.StorageError as error:
+        for chunk in _cut(source, spool, size):
+            count += 1
+            yield chunk
+    except OSError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        yield _bad_file(source, RecordError(Stage.READ, RejectReason.UNREADABLE_FILE, reason))
+        yield _bad_file(source, RecordError(Stage.READ, RejectReason.UNREADABLE_FILE, reason), number=count)
+
+
+def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
+    with storage.open_file(source.path) as stream:
+        head = stream.read(4)
+        stream.seek(0)
+        if head == _PARQUET_MAGIC:
+            yield from _cut_parquet(stream, source, spool, size)
+            return
+        open_blocks = _gunzip if head[:2] == _GZIP_MAGIC else _blocks
+        if source.path.lower().endswith((".json", ".json.gz")):
+            is_document = _is_document(open_blocks(stream))
+            stream.seek(0)
+            if is_document:
+                yield from _cut_document(open_blocks(stream), source, spool, size)
+                return
+        if open_blocks is _gunzip:
+            yield from _cut_gzip(stream, source, spool, size)
+        else:
+            yield from _cut_lines(stream, source, size)
 
 
 def first_records(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
@@ -173,7 +180,7 @@ def first_records(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
 def read_records(chunk: Chunk) -> Iterator[tuple[int, bytes | Mapping[str, Any], RecordError | None]]:
     """Position, record and, where the record cannot be parsed for what it is, the error.
 
-    Blank lines are no records. Raises `storage.StorageError` where the file is no longer there.
+    Blank lines are no records. Raises `OSError` where the file is no longer there.
     """
     records = _read_parquet(chunk) if chunk.container is Container.PARQUET else _read_lines(chunk)
     return itertools.islice(records, chunk.limit)
@@ -239,9 +246,9 @@ def _chunk(source: SourceFile, number: int, container: Container, **more: Any) -
     )
 
 
-def _bad_file(source: SourceFile, error: RecordError, raw: bytes | None = None) -> Chunk:
+def _bad_file(source: SourceFile, error: RecordError, raw: bytes | None = None, number: int = 0) -> Chunk:
     reject = Reject.of(error, source.path, 0, raw)
-    return _chunk(source, 0, Container.LINES, source_bytes=source.size, rejects=(reject,))
+    return _chunk(source, number, Container.LINES, source_bytes=0 if number else source.size, rejects=(reject,))
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:

@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if VERBOSE not in argv:
         # Before any import of a library that says something when it is imported.
         logging.basicConfig(level=logging.ERROR)
+        # Beam logs the traceback of what it then raises; the job says it in a sentence.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     try:
         if not argv or argv[0] in _HELP:
             sys.stdout.write(_help())

@@ -42,7 +42,7 @@ class CutFiles(beam.DoFn):  # type: ignore[misc]
         for chunk in chunks:
             count += 1
             yield chunk
-        work.staging.tally("cut", files[0].key, chunks=count)
+        work.staging.tally("cut", files[0].key, files=len(files), chunks=count)
 
 
 class PartitionEvents(beam.DoFn):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class PartitionEvents(beam.DoFn):  # type: ignore[misc]
         log_format = get_format(self.work.input_format)
         assert isinstance(log_format, EventFormat)
         frames = sessions.partition(chunk, log_format, self.buckets, self.work.staging)
-        self.work.staging.tally("partition", chunk.id, entries=sum(frame.entries for _, frame in frames))
+        self.work.staging.tally("partition", chunk.id, chunks=1, entries=sum(frame.entries for _, frame in frames))
         yield from frames
 
 

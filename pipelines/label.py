@@ -9,6 +9,7 @@ A run that fails publishes nothing. What it finished stays in OUTPUT/_staging, a
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from schemas.formats import EventFormat, get_format
 from schemas.labels import TABLES
 from schemas.log import FailurePoint
 
+_STEP = re.compile(r" \[while running '[^']*'\]")
+
 
 def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     """Runs the job; `argv` are its options (default: those of the process). A dry run gives None.
@@ -48,21 +51,32 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
         _print_plan(plan, beam_options, out)
         return None
     _check_writable(plan)
-    publish.complete_interrupted(settings.output)
-    published = list(publish.published(settings.output))
-    for manifest in published:
-        _check_overlap(plan, manifest)
-        if manifest.run_id == plan.work.provenance.run_id and publish.is_whole(settings.output, manifest):
+    try:
+        summary = _published(plan)
+        if summary is None:
+            summary = _execute(plan, beam_options)
+        else:
             out.print("This input is already labelled by this model with these options: nothing was changed.")
-            _print_summary(manifest.summary, out)
-            return manifest.summary
-    summary = _execute(plan, beam_options)
+    except OSError as error:
+        raise RunFailed(f"The run failed: {_sentence(error)} {_resume(plan)}") from error
     _print_summary(summary, out)
     return summary
 
 
+def _published(plan: Plan) -> RunSummary | None:
+    """The summary of this very run, if it is published. Raises `UserError` where its rows would be doubled."""
+    output = plan.settings.output
+    publish.complete_interrupted(output)
+    summary = None
+    for manifest in publish.published(output):
+        _check_overlap(plan, manifest)
+        if manifest.run_id == plan.work.provenance.run_id and publish.is_whole(output, manifest):
+            summary = manifest.summary
+    return summary
+
+
 def _plan(settings: LabelSettings) -> Plan:
-    sources = find_sources(settings)
+    sources = find_sources(settings.inputs)
     registry = tracking_uri(settings)
     # Imported here: PyTorch takes seconds, which a mistyped option should not.
     from labelers.model import ModelError
@@ -81,7 +95,7 @@ def _check_writable(plan: Plan) -> None:
     try:
         staging.write_bytes(probe, b"")
         storage.delete([probe])
-    except (*storage.StorageError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"Cannot write to --output {plan.settings.output} ({error}): choose a folder that you can write to."
         ) from None
@@ -132,12 +146,12 @@ def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
         sources=plan.sources,
         settings=_shown_settings(plan),
         summary=summary,
-        parts=tuple(part for some in parts.values() for part in some),
+        parts=tuple(part for table in TABLES for part in parts.get(table, [])),
     )
     failure = _failure(plan, summary, report)
     if failure is None:
         documents = {VALIDATION_JSON: report.to_json()}
-        publish.publish(plan.settings.output, staging, manifest, documents, by_date=plan.work.by_date)
+        manifest = publish.publish(plan.settings.output, staging, manifest, documents, by_date=plan.work.by_date)
     else:
         staging.write_bytes(storage.join(staging.folder, VALIDATION_JSON), report.to_json().encode())
     _track(plan, summary, report, manifest, failure, console)
@@ -151,7 +165,6 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     from pipelines import graph
 
     staging = plan.work.staging
-    resume = f"What is finished is kept in {staging.folder}: the same command goes on there."
     try:
         pipeline = beam.Pipeline(options=beam_options)
         graph.build(pipeline, plan)
@@ -159,28 +172,31 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     # Whatever a runner raises, it has raised because the run failed.
     except Exception as error:
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
-        raise RunFailed(f"The run failed: {_sentence(error)} {resume}") from error
+        raise RunFailed(f"The run failed: {_sentence(error)} {_resume(plan)}") from error
     if state != PipelineState.DONE:
-        raise RunFailed(f"The run ended as {state}, not as {PipelineState.DONE}. {resume}")
+        raise RunFailed(f"The run ended as {state}, not as {PipelineState.DONE}. {_resume(plan)}")
     results = sorted(staging.results(sorted(staging.finished())), key=lambda each: (each.order, each.chunk))
     lost = _lost(plan, len(results))
     if lost is not None:
-        raise RunFailed(f"The runner lost work: {lost}. {resume}")
+        raise RunFailed(f"The runner lost work: {lost}. {_resume(plan)}")
     return results
 
 
 def _lost(plan: Plan, results: int) -> str | None:
     """What did not arrive at the next step, as some runners lose elements without an error; None if all did."""
-    staging = plan.work.staging
-    step = "cut"
+    tallied = plan.work.staging.tallied
+    handed_on = [("files", len(plan.sources), tallied("cut", "files"))]
+    last = "cut"
     if isinstance(get_format(plan.settings.input_format), EventFormat):
-        step = "sessionise"
-        sent, arrived = staging.tallied("partition", "entries"), staging.tallied("sessionise", "entries")
+        last = "sessionise"
+        handed_on += [
+            ("chunks of events", tallied("cut", "chunks"), tallied("partition", "chunks")),
+            ("events", tallied("partition", "entries"), tallied("sessionise", "entries")),
+        ]
+    handed_on.append(("chunks", tallied(last, "chunks"), results))
+    for what, sent, arrived in handed_on:
         if sent != arrived:
-            return f"{sent - arrived:,} of {sent:,} events were not put into dialogues"
-    expected = staging.tallied(step, "chunks")
-    if expected != results:
-        return f"{results:,} of {expected:,} chunks have a result"
+            return f"{arrived:,} of {sent:,} {what} arrived"
     return None
 
 
@@ -230,10 +246,14 @@ def _shown_settings(plan: Plan) -> dict[str, object]:
     return {**settings, "tracking_uri": plan.work.tracking_uri}
 
 
+def _resume(plan: Plan) -> str:
+    return f"What is finished is kept in {plan.work.staging.folder}: the same command goes on there."
+
+
 def _sentence(error: BaseException) -> str:
     """The last line of an exception as one sentence: runners put the worker's whole traceback into the text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
+    last = _STEP.sub("", lines[-1]) if lines else type(error).__name__
     return last if last.endswith((".", "!", "?")) else f"{last}."
 
 

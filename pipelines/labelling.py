@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,7 @@ def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
                 rows.setdefault(key, []).append(table)
         else:
             rejects += labelled
-    rejects.sort(key=lambda reject: reject.position)
+    rejects.sort(key=lambda reject: (reject.source, reject.position))
     rows["rejected", None] = [pa.Table.from_pylist([_row(reject) for reject in rejects], schema=TABLES["rejected"])]
     clock.append(time.perf_counter())
 
@@ -117,9 +118,8 @@ def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
     counts.records = records
     counts.shortened_turns = shortened
     counts.source_bytes = chunk.source_bytes
-    counts.seconds = {
-        step: end - start for step, start, end in zip(("read", "label", "write"), clock, clock[1:], strict=True)
-    }
+    steps = zip(("read", "label", "write"), pairwise(clock), strict=True)
+    counts.seconds = {step: end - start for step, (start, end) in steps}
     return ChunkResult(chunk=chunk.id, order=chunk.order, counts=counts, parts=parts)
 
 

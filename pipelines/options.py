@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.runners import create_runner
 
 from pipelines.errors import UserError
 
@@ -43,6 +44,10 @@ class OptionParser(argparse.ArgumentParser):
         beam_options = PipelineOptions(rest)
         if beam_options.view_as(StandardOptions).runner is None:
             beam_options.view_as(StandardOptions).runner = LOCAL_RUNNER
+        try:
+            create_runner(beam_options.view_as(StandardOptions).runner)
+        except (ValueError, ImportError, AttributeError) as error:
+            self.error(f"cannot use --runner {beam_options.view_as(StandardOptions).runner}: {error}")
         return ours, beam_options
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,18 +86,18 @@ def make_plan(settings: LabelSettings, sources: tuple[SourceFile, ...], tracking
     return Plan(settings, sources, dataset, work)
 
 
-def find_sources(settings: LabelSettings) -> tuple[SourceFile, ...]:
+def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
     """The input files: in the order of the patterns, those of a pattern by path, each once.
 
     Raises `UserError` for a pattern that matches no file.
     """
     found: dict[str, SourceFile] = {}
-    for pattern in settings.inputs:
+    for pattern in patterns:
         try:
             matches = storage.match(pattern)
             if storage.has_folders(pattern) and Path(pattern).is_dir():
                 raise UserError(f"--input {pattern} is a folder: name its files, e.g. '{pattern}/*.jsonl'.")
-        except (*storage.StorageError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"Cannot look for --input {pattern}: {error}.") from None
         if not matches:
             raise UserError(f"No file matches --input {pattern}: check the path, and quote a glob.")

@@ -9,7 +9,6 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from pipelines import storage
 from pipelines.results import Counts, add
 from pipelines.staging import Staging
 
@@ -79,7 +78,7 @@ class RunProgress:
     def _try_look(self) -> bool:
         try:
             self._look()
-        except storage.StorageError:
+        except OSError:
             # A listing that fails now works the next time, or the run itself says what is wrong.
             return False
         return self.labelled.records > 0

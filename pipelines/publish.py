@@ -67,7 +67,7 @@ def dataset_folder(output: str, dataset: str) -> str:
 
 def published(output: str) -> Iterator[Manifest]:
     """The manifests of all datasets in an output. Raises `UserError` where one is of another version."""
-    for path in storage.list_files(storage.join(output, "runs")):
+    for path in (each.path for each in storage.match(storage.join(output, "runs", "*.json"))):
         try:
             yield storage.read_json(path, Manifest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -86,9 +86,14 @@ def is_whole(output: str, manifest: Manifest) -> bool:
     )
 
 
-def publish(output: str, staging: Staging, manifest: Manifest, documents: Mapping[str, str], *, by_date: bool) -> None:
-    """Moves a finished run's parts to where readers see them, in place of the dataset's former ones."""
-    parts = [part for part in manifest.parts if part.table in TABLES]
+def publish(
+    output: str, staging: Staging, manifest: Manifest, documents: Mapping[str, str], *, by_date: bool
+) -> Manifest:
+    """Moves a finished run's parts to where readers see them, in place of the dataset's former ones.
+
+    Gives the manifest as it is published.
+    """
+    parts = list(manifest.parts)
     for table in TABLES.keys() - {part.table for part in parts}:
         # A table without rows has one part all the same, so that a reader finds its columns.
         date = NO_DATE if by_date and table in PARTITIONED else None
@@ -106,6 +111,7 @@ def publish(output: str, staging: Staging, manifest: Manifest, documents: Mappin
     )
     staging.write_json(_journal_path(output, manifest.dataset), journal)
     _complete(output, journal)
+    return manifest
 
 
 def complete_interrupted(output: str) -> None:

@@ -48,6 +48,10 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
     except UnknownFormatError as error:
         raise UserError(str(error)) from None
     output = storage.absolute(parsed.output)
+    try:
+        storage.has_folders(output)
+    except ValueError as error:
+        raise UserError(f"Cannot use --output {parsed.output}: {error}.") from None
     if any(mark in output for mark in "*?["):
         raise UserError(f"--output {parsed.output} is a pattern: name a folder without * ? or [ in its path.")
     model = parsed.model

@@ -1,30 +1,29 @@
 """Files on anything that Beam's FileSystems reach: local paths, `gs://`, `s3://`, `hdfs://`.
 
 A file written here is whole or absent: its bytes go to a temporary name outside of every folder that is read,
-and are renamed. Beam's own transparent decompression is off throughout: names are no proof of content.
+and are renamed. Beam's own transparent decompression is off throughout: names are no proof of content. Where a
+file cannot be reached every function raises `OSError`, of which Beam's own errors are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 import msgspec
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
-
-StorageError = (OSError, BeamIOError)
-"""What the functions below raise where a file cannot be reached."""
 
 T = TypeVar("T")
 
 
 def absolute(path: str) -> str:
     """`path` such that it means the same in every process: local ones are made absolute."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
 
 
 def join(folder: str, *names: str) -> str:
