@@ -113,6 +113,8 @@ class Trainer:
         self.config = config
         self.steps = schedule(sources, config)
         self.step = 0
+        self.skipped = 0
+        """steps whose gradient was not finite: they change nothing, and are told"""
         words = set(model.turn_encoder.words.parameters())
         self._optimizer = torch.optim.AdamW(
             [
@@ -158,8 +160,11 @@ class Trainer:
         total = sum((LOSS_WEIGHTS[label] * loss for label, loss in losses.items()), torch.zeros(()))
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if bool(torch.isfinite(norm)):
+            self._optimizer.step()
+        else:
+            self.skipped += 1
         self._scheduler.step()
         self.step += 1
         decay = min(self.config.average_decay, self.step / (self.step + 10))
@@ -183,6 +188,7 @@ class Trainer:
         """All that `restore` needs: tensors and plain values only."""
         return {
             "step": self.step,
+            "skipped": self.skipped,
             "model": self.model.state_dict(),
             "average": self._average,
             "optimizer": self._optimizer.state_dict(),
@@ -191,7 +197,7 @@ class Trainer:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a `state` of the same model, sources and config."""
-        self.step = state["step"]
+        self.step, self.skipped = state["step"], state["skipped"]
         self.model.load_state_dict(state["model"])
         self._average = state["average"]
         self._optimizer.load_state_dict(state["optimizer"])

