@@ -140,13 +140,7 @@ def intent_and_slots(acts: list[_Act], text: str) -> tuple[str, list[Slot]]:
             if len(pair) != 2:
                 raise RecordError(Stage.PARSE, RejectReason.WRONG_TYPE, f"slot {pair!r} of act {act.act} is not a pair")
             name, value = ("requested" if act.act == "request" else str(pair[0])), str(pair[1])
-            start = text.lower().find(value.lower()) if value else -1
-            slots[name, value] = Slot(
-                name=name,
-                value=value,
-                start=start if start >= 0 else None,
-                end=start + len(value) if start >= 0 else None,
-            )
+            slots[name, value] = Slot.said_in(text, name, value)
     return "+".join(sorted({act.act for act in counted})) or NO_INTENT, list(slots.values())
 
 
