@@ -161,8 +161,8 @@ class SlotLabeler(Labeler):
         turns = _turns(encoded)
         for row, (name, value), sure in zip(proposals.turns, proposals.keys, accepted, strict=True):
             if sure >= 0.5:
-                start, end = _place(value, turns[row].text or "")
-                found[row].append(SlotLabel(name=name, value=value, start=start, end=end, confidence=sure))
+                said = Slot.said_in(turns[row].text or "", name, value)
+                found[row].append(SlotLabel(name, value, said.start, said.end, sure))
         return found
 
     def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
@@ -237,10 +237,3 @@ def _tokens_of(slot: Slot, offsets: object) -> list[int]:
         if start < slot.end and end > slot.start
     ]
 
-
-def _place(value: str, text: str) -> tuple[int, int] | tuple[None, None]:
-    start = text.lower().find(value.lower()) if value else -1
-    # Lower-casing can change lengths (İ); a place that does not read the same is no place.
-    if start < 0 or text[start : start + len(value)].lower() != value.lower():
-        return None, None
-    return start, start + len(value)
