@@ -225,6 +225,14 @@ def test_partition_by_date(tmp_path: Path, label: Label) -> None:
         assert found == [("a", "2024-05-01"), ("b", "2024-05-02"), ("c", None)]
 
 
+def test_a_partition_whose_only_dialogue_is_a_duplicate_is_not_published(tmp_path: Path, label: Label) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines([dialogue("x", started_at="2024-05-01T10:00:00Z")]))
+    (tmp_path / "b.jsonl").write_bytes(lines([dialogue("x", started_at="2024-05-02T10:00:00Z"), dialogue("y")]))
+    label("*.jsonl", "--partition-by", "date")
+    assert ids(tmp_path / "out") == ["x", "y"]
+    assert not list((tmp_path / "out").glob("*/*/date=2024-05-02/*"))
+
+
 def test_a_limit_takes_the_first_records_across_files(tmp_path: Path, label: Label) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([dialogue("a"), dialogue("b")]))
     (tmp_path / "b.jsonl").write_bytes(lines([dialogue("c"), dialogue("d")]))
