@@ -24,6 +24,7 @@ from rich.table import Table
 from pipelines import publish, storage
 from pipelines.duplicates import exclude_repeated
 from pipelines.errors import RunFailed, UserError
+from pipelines.logs import logged_ontology
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
 from pipelines.progress import RunProgress
 from pipelines.publish import VALIDATION_JSON, Manifest
@@ -86,7 +87,8 @@ def _plan(settings: LabelSettings) -> Plan:
         model = load_model(settings.model, registry)
     except ModelError as error:
         raise UserError(str(error)) from error
-    return make_plan(settings, sources, registry, model.version)
+    ontology = settings.ontology or logged_ontology(sources, get_format(settings.input_format))
+    return make_plan(settings, sources, registry, model.version, ontology)
 
 
 def _check_writable(plan: Plan) -> None:

@@ -1,16 +1,18 @@
-"""Whole logs in memory, for the jobs that learn from them or score against them.
+"""Logs read by the launcher itself: whole, for the jobs that learn from them or score against them, or a sample.
 
-`faultline label` never does this: it goes chunk by chunk.
+`faultline label` never reads them whole: it goes chunk by chunk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import itertools
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -20,13 +22,17 @@ from apache_beam.io.filesystem import BeamIOError
 from msgspec import Meta, Struct
 
 from pipelines import storage
-from pipelines.chunks import ChunkSize, Spool, cut
+from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
 from pipelines.errors import UserError
 from pipelines.plan import find_sources
-from pipelines.records import read_items
-from schemas.formats import DialogueFormat, UnknownFormatError, get_format
+from pipelines.records import originals, parse, read_items
+from schemas.formats import DialogueFormat, EventFormat, LogFormat, UnknownFormatError, get_format
 from schemas.log import Dialogue, FailurePoint, TurnAnnotation
-from schemas.rejects import RejectReason
+from schemas.ontology import Ontology, infer
+from schemas.rejects import RecordError, RejectReason
+
+SAMPLE = 2_000
+"""Records that an assistant's ontology is inferred from."""
 
 
 class Logs(NamedTuple):
@@ -74,19 +80,43 @@ def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
         )
     dialogues: list[Dialogue] = []
     rejected: Counter[RejectReason] = Counter()
+    with _chunks(find_sources(patterns)) as chunks:
+        for chunk in chunks:
+            rejected.update(reject.reason for reject in chunk.rejects)
+            for item in read_items(chunk, log_format):
+                if item.reject is not None:
+                    rejected[item.reject.reason] += 1
+                elif item.dialogue is not None:
+                    dialogues.append(item.dialogue)
+    return Logs(dialogues, rejected)
+
+
+def logged_ontology(sources: Sequence[SourceFile], log_format: LogFormat) -> Ontology | None:
+    """What the assistant's own understanding speaks of in the first `SAMPLE` records; None if it has none."""
+    sampled: list[Dialogue] = []
+    with _chunks(sources) as chunks:
+        records = (record for chunk in chunks for record in originals(chunk))
+        for _, record, error in itertools.islice(records, SAMPLE):
+            with contextlib.suppress(RecordError):
+                if error is not None:
+                    continue
+                if isinstance(log_format, DialogueFormat):
+                    sampled += parse(log_format, log_format.parse, record)
+                elif isinstance(log_format, EventFormat):
+                    event = parse(log_format, log_format.parse_event, record)
+                    sampled.append(Dialogue(dialogue_id=event.session_id, turns=[event]))
+    ontology = infer(sampled)
+    return ontology if ontology.intents else None
+
+
+@contextlib.contextmanager
+def _chunks(sources: Sequence[SourceFile]) -> Iterator[Iterator[Chunk]]:
+    """The chunks of the files, cut as they are asked for; what they spool is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
-        for name in ("spool", "temporary"):
-            Path(folder, name).mkdir()
-        for source in find_sources(patterns):
-            for chunk in cut(source, spool, ChunkSize()):
-                rejected.update(reject.reason for reject in chunk.rejects)
-                for item in read_items(chunk, log_format):
-                    if item.reject is not None:
-                        rejected[item.reject.reason] += 1
-                    elif item.dialogue is not None:
-                        dialogues.append(item.dialogue)
-    return Logs(dialogues, rejected)
+        for path in (spool.folder, spool.temporary):
+            Path(path).mkdir()
+        yield (chunk for source in sources for chunk in cut(source, spool, ChunkSize()))
 
 
 class _Annotations(Struct):

@@ -53,8 +53,17 @@ class Plan:
         return sum(source.size for source in self.sources)
 
 
-def make_plan(settings: LabelSettings, sources: tuple[SourceFile, ...], tracking_uri: str, model_version: str) -> Plan:
-    """The plan of a run. Its run id is the same for the same files, model and options that bear on the rows."""
+def make_plan(
+    settings: LabelSettings,
+    sources: tuple[SourceFile, ...],
+    tracking_uri: str,
+    model_version: str,
+    ontology: Ontology | None,
+) -> Plan:
+    """The plan of a run; without an ontology the model's own is used.
+
+    Its run id is the same for the same files, model and options that bear on the rows.
+    """
     dataset = _digest([settings.inputs, settings.input_format])
     run_id = _digest(
         [
@@ -62,7 +71,7 @@ def make_plan(settings: LabelSettings, sources: tuple[SourceFile, ...], tracking
             settings.input_format,
             settings.model,
             model_version,
-            settings.ontology,
+            ontology,
             settings.limit,
             settings.by_date,
             settings.session_gap_minutes,
@@ -80,7 +89,7 @@ def make_plan(settings: LabelSettings, sources: tuple[SourceFile, ...], tracking
         session_gap_minutes=settings.session_gap_minutes,
         provenance=Provenance(run_id=run_id, model_uri=settings.model, model_version=model_version),
         tracking_uri=tracking_uri,
-        ontology=settings.ontology,
+        ontology=ontology,
         by_date=settings.by_date,
     )
     return Plan(settings, sources, dataset, work)

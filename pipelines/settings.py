@@ -120,7 +120,7 @@ def _parser() -> OptionParser:
         "--ontology",
         metavar="FILE",
         help="JSON in the form of SGD's schema.json: the intents and slots of your assistant "
-        "(default: those that the model was trained on)",
+        "(default: those in the logs' own NLU hypotheses; where there are none, those that the model was trained on)",
     )
     add(
         "--limit",
