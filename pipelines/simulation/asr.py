@@ -46,7 +46,7 @@ _SPREAD = 1.0
 """Standard deviation of the evidence's noise, nats."""
 _PRUNE = 7.0
 """Nats below the best at which an alternative is not looked at."""
-_SCALE = 0.55
+_SCALE = 0.6
 """Turns scores of the search into posteriors that are about as sure as a real recogniser's."""
 _DROPPED = 0.12
 """Of hard sounds, the share of which the beginning or the end is lost."""
@@ -141,9 +141,11 @@ class Recogniser:
                         grown += _LM_WEIGHT * (log_unigram[each] if step is None else step)
                         last = each
                     target.append((grown, before + said, last))
-        return self._nbest(beams[-1], rng)
+        return self._nbest(beams[-1], difficulty, rng)
 
-    def _nbest(self, ends: list[tuple[float, tuple[str, ...], str]], rng: random.Random) -> list[AsrHypothesis]:
+    def _nbest(
+        self, ends: list[tuple[float, tuple[str, ...], str]], difficulty: float, rng: random.Random
+    ) -> list[AsrHypothesis]:
         best: dict[tuple[str, ...], float] = {}
         for total, words, last in ends:
             step = self._log_bigram.get((last, "</s>"))
@@ -152,10 +154,10 @@ class Recogniser:
                 best[words] = total
         ranked = heapq.nlargest(_NBEST, ((total, words) for words, total in best.items()))
         # A recogniser does not know how sure it ought to be.
-        scale = _SCALE * math.exp(rng.gauss(0.0, 0.3))
+        scale = _SCALE * math.exp(rng.gauss(0.0, 0.35))
         top = ranked[0][0]
         weights = [math.exp(scale * (total - top)) for total, _ in ranked]
-        rest = 0.02 + rng.expovariate(12.0)
+        rest = 0.02 * math.exp(rng.gauss(0.0, 1.2) + 1.5 * difficulty)
         norm = math.log(sum(weights) + rest)
         return [
             AsrHypothesis(text=" ".join(words), score=round(scale * (total - top) - norm, 4)) for total, words in ranked

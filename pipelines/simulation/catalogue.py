@@ -45,7 +45,8 @@ the night market|golden hour|a distant shore|the fox and the moon|the stone brid
 the copper king|after the storm|the green door|kings of summer|the snow child"""
 
 _ARTISTS = """anna reed|the paper lanterns|marcus stone|silver wolves|lena hart|the river kings|otis green
-velvet morning|clara moon|the lost sailors|ray winters|the honey bees|sophie lane|midnight choir|johnny wild|the blue notes
+velvet morning|clara moon|the lost sailors|ray winters|the honey bees|sophie lane|midnight choir|johnny wild
+the blue notes
 erin cole|aaron cole|the wild hearts|the mild hearts|desert sons|grace kelly band|the bright side|frank malone
 the city lights|nora fields|king harvest|the broken strings|rosa bell|the north wind"""
 
@@ -63,7 +64,8 @@ paul young|laura hill|lauren hill|chris parker|kris palmer|dan fisher|diane fish
 ellen price|robert gray|rob grant|nick turner|susan bell|mom|dad|grandma|the dentist|the office|my sister|my boss"""
 
 _DEVICES = """lamp:bedroom|lamp:living room|lamp:office|ceiling light:kitchen|ceiling light:hallway
-ceiling light:bedroom|desk light:office|desk light:study|floor lamp:living room|heater:bathroom|heater:office|fan:bedroom|fan:living room
+ceiling light:bedroom|desk light:office|desk light:study|floor lamp:living room|heater:bathroom|heater:office
+fan:bedroom|fan:living room
 television:living room|television:bedroom|coffee machine:kitchen|speaker:kitchen|speaker:bathroom|lights:garden
 lights:garage|lights:kitchen|lights:living room|lights:bedroom|plug:kitchen|plug:hallway|radio:kitchen|radio:bathroom"""
 
@@ -77,7 +79,8 @@ _CITIES = """springfield:illinois|springfield:missouri|portland:oregon|portland:
 paris:texas|boston|seattle|chicago|denver|austin|berlin|madrid|dublin|dublin:ohio|new york|san francisco|toronto|rome
 cambridge|cambridge:massachusetts|manchester|columbus|columbia|oakland|auckland|sydney|tokyo|miami|dallas|phoenix"""
 
-_PLACES = """the station:bridge road|the station:river street|the airport|the gym|the library:main street|the library:park road
+_PLACES = """the station:bridge road|the station:river street|the airport|the gym|the library:main street
+the library:park road
 work|home|the coffee shop:market street|the coffee shop:hill road|the hospital|the post office:main street
 the post office:church road|the beach|the school|the pharmacy:high street|the pharmacy:station road|the stadium
 the museum|the bank:main street|the bank:king street|the supermarket|the gas station|city hall|the zoo|the park"""
@@ -86,11 +89,14 @@ _FACTS = """the tallest mountain=Mount Everest, at 8,849 meters|the capital of a
 the population of france=about 68 million|the speed of light=299,792 kilometers a second|the largest ocean=the Pacific
 the capital of austria=Vienna|the boiling point of water=100 degrees Celsius|the distance to the moon=384,400 kilometers
 the distance to the sun=about 150 million kilometers|the longest river=the Nile, by most accounts
-the age of the earth=about four and a half billion years|the fastest animal=the peregrine falcon|the capital of canada=Ottawa
+the age of the earth=about four and a half billion years|the fastest animal=the peregrine falcon
+the capital of canada=Ottawa
 the largest planet=Jupiter|the smallest country=Vatican City|the population of china=about 1.4 billion
 the height of the eiffel tower=330 meters
-the capital of kenya=Nairobi|the inventor of the telephone=Alexander Graham Bell|the author of hamlet=William Shakespeare
-the number of bones in the body=206|the capital of peru=Lima|the currency of japan=the yen|the weight of an elephant=about six tonnes|the currency of china=the yuan"""
+the capital of kenya=Nairobi|the inventor of the telephone=Alexander Graham Bell
+the author of hamlet=William Shakespeare
+the number of bones in the body=206|the capital of peru=Lima|the currency of japan=the yen
+the weight of an elephant=about six tonnes|the currency of china=the yuan"""
 
 GENRES = ["jazz", "rock", "classical", "pop", "country", "blues", "folk", "reggae", "soul", "metal", "disco"]
 

@@ -106,7 +106,7 @@ class _Session:
             while not self.turns or rng.random() < 0.25:
                 self._background()
             return self._finish()
-        count = 1 + (rng.random() < 0.5) + (rng.random() < 0.3) + (rng.random() < 0.15)
+        count = 1 + (rng.random() < 0.6) + (rng.random() < 0.4) + (rng.random() < 0.25)
         waiting = [self._new_goal() for _ in range(count)]
         while waiting and len(self.turns) < _MAX_TURNS:
             goal = waiting.pop(0)
@@ -224,7 +224,7 @@ class _Session:
         wrong = point is not FailurePoint.CORRECT
         length = len(response.split()) / 2.8
         barge_in = bool(response) and rng.random() < (
-            (self.user.interrupts if run.outcome.visible else 0.1) if wrong else 0.02 + 0.006 * length
+            (self.user.interrupts if run.outcome.visible else 0.1) if wrong else 0.04 + 0.012 * length
         )
         self._pass(rng.uniform(0.5, 1.4) + length * (rng.uniform(0.2, 0.9) if barge_in else 1.0))
         self.turns.append(

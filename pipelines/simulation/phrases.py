@@ -33,7 +33,8 @@ INTENTS: dict[str, Intent] = {
         "music",
         "",
         """play {song}|play {song} by {artist}|play the song {song}|play {artist}|play songs by {artist}
-        play some {genre}|play {genre} music|play my {playlist} playlist|start the playlist {playlist}|i want to hear {song} by {artist}
+        play some {genre}|play {genre} music|play my {playlist} playlist|start the playlist {playlist}
+        i want to hear {song} by {artist}
         listen to {artist}|put on {genre} music|play music by {artist}|play the song {song} by {artist}""",
         """put on {song}|throw on some {artist}|i am in the mood for {genre}|can we have {song}|how about some {genre}
         let me hear that {artist} track {song}|give me {playlist}|that song {song}|something by {artist}
@@ -159,7 +160,8 @@ INTENTS: dict[str, Intent] = {
     "get_weather": _intent(
         "weather",
         "",
-        """what is the weather|what is the weather in {city}|weather {date}|what is the weather {date} in {city}|will it rain {date}
+        """what is the weather|what is the weather in {city}|weather {date}|what is the weather {date} in {city}
+        will it rain {date}
         what is the forecast {date}|how is the weather in {city} {date}""",
         "do i need a coat {date}|is it nice out|umbrella {date}|should i take a jacket to {city}|"
         "is it freezing in {city}",
@@ -263,8 +265,10 @@ INTENTS: dict[str, Intent] = {
     "inform": _intent(
         "general",
         "",
-        """{duration}|for {duration}|{time}|at {time}|{date}|{contact}|{item}|{message}|{event}|{room}|the one in the {room}|the {media_type}
-        by {artist}|{artist}|the {device}|{color}|{level}|{temperature} degrees|{place}|{title}|{word}|{fact}|say {message}|{city}""",
+        """{duration}|for {duration}|{time}|at {time}|{date}|{contact}|{item}|{message}|{event}|{room}
+        the one in the {room}|the {media_type}
+        by {artist}|{artist}|the {device}|{color}|{level}|{temperature} degrees|{place}|{title}|{word}|{fact}
+        say {message}|{city}""",
         "make that {duration}|let us say {time}|it is for {contact}|the {room} one|i meant the {media_type}|"
         "the version by {artist}",
         0.0,
@@ -272,9 +276,12 @@ INTENTS: dict[str, Intent] = {
     "unsupported": _intent(
         "unsupported",
         "",
-        """book a flight to {city}|order a pizza|call me a taxi|what is my bank balance|pay my phone bill|send an email to {contact}
-        translate good morning into french|take a picture|book a table for two|read my email|buy a train ticket to {city}""",
-        """how much money do i have left|find me a cheap hotel in {city}|walk the dog|print this page|post that to my page
+        """book a flight to {city}|order a pizza|call me a taxi|what is my bank balance|pay my phone bill
+        send an email to {contact}
+        translate good morning into french|take a picture|book a table for two|read my email
+        buy a train ticket to {city}""",
+        """how much money do i have left|find me a cheap hotel in {city}|walk the dog|print this page
+        post that to my page
         sing happy birthday with me|turn the car on|record this conversation""",
         0.9,
     ),
@@ -511,6 +518,20 @@ ASIDES: tuple[str, ...] = (
 
 CORRECTIONS: tuple[str, ...] = ("no", "no i said", "i said", "no i meant", "that is not it", "wrong")
 """Said before a request that is made again."""
+
+TO_PEOPLE: tuple[str, ...] = (
+    "",
+    "",
+    "can you",
+    "honey",
+    "did you",
+    "should we",
+    "you could",
+    "do not",
+    "i will",
+    "darling can you",
+)
+"""Said before what is asked of somebody in the room."""
 
 BACKGROUND: dict[str, tuple[str, ...]] = {
     "radio": (

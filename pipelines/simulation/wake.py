@@ -11,11 +11,11 @@ import random
 
 THRESHOLD = 0.5
 _EVIDENCE: dict[str, tuple[float, float]] = {
-    "user": (2.6, 1.3),
-    "conversation": (-0.9, 1.2),
-    "television": (-1.2, 1.2),
-    "radio": (-1.4, 1.2),
-    "noise": (-2.2, 1.3),
+    "user": (1.9, 1.3),
+    "conversation": (-0.9, 1.6),
+    "television": (-1.2, 1.6),
+    "radio": (-1.4, 1.6),
+    "noise": (-2.2, 1.6),
 }
 """Mean and standard deviation of the log-odds, by source."""
 _DISTANCE = 0.35

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 
 from pipelines.simulation import catalogue
 from pipelines.simulation.catalogue import Entity
-from pipelines.simulation.phrases import ASIDES, BACKGROUND, CLOSERS, CORRECTIONS, INTENTS, OPENERS, VALUES, openers_for
+from pipelines.simulation.phrases import (
+    ASIDES,
+    BACKGROUND,
+    CLOSERS,
+    CORRECTIONS,
+    INTENTS,
+    OPENERS,
+    TO_PEOPLE,
+    VALUES,
+    openers_for,
+)
 
 SLOT = re.compile(r"\{(\w+)\}")
 OUT_OF_VOCABULARY = frozenset(
@@ -39,6 +49,10 @@ OUT_OF_VOCABULARY = frozenset(
     ]
 )
 """Words that people say and the recogniser has never heard of: new releases, rare names."""
+
+
+_TO_SOMEBODY = 0.5
+_ASKED_OF_PEOPLE = [name for name, intent in INTENTS.items() if intent.rate and intent.domain != "unsupported"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,11 @@ class World:
 
     def background(self, source: str, rng: random.Random, *, known: bool = False) -> Said:
         """A sentence that is not meant for the assistant, or a part of one; `known`: of those it was trained on."""
+        if source == "conversation" and not known and rng.random() < _TO_SOMEBODY:
+            # What one would ask of the assistant, asked of somebody in the room.
+            intent = INTENTS[rng.choice(_ASKED_OF_PEOPLE)]
+            said = self.fill(rng.choice(intent.plain + intent.free), "none", rng)
+            return Said(f"{rng.choice(TO_PEOPLE)} {said.text}".strip(), "none", {})
         sentences = BACKGROUND[source]
         words = self.fill(rng.choice(sentences[::2] if known else sentences), "none", rng).text.split()
         if source != "noise" and rng.random() < 0.6:
@@ -119,5 +138,5 @@ class World:
         texts += [value for values in VALUES.values() for value in values]
         texts += [name for entities in self.entities.values() for each in entities for name in (each.short, each.full)]
         texts += [phrase for phrases in BACKGROUND.values() for phrase in phrases]
-        texts += [*OPENERS, *CLOSERS, *ASIDES, *CORRECTIONS]
+        texts += [*OPENERS, *CLOSERS, *ASIDES, *CORRECTIONS, *TO_PEOPLE]
         return sorted({word for text in texts for word in SLOT.sub(" ", text).split()})
