@@ -90,7 +90,7 @@ _DONE: dict[str, tuple[str, ...]] = {
         "There is a slow stretch{for_what}, expect ten extra minutes.",
     ),
     "ask_fact": ("{what}.", "That is {what}."),
-    "define_word": ("{what} is an adjective. Here is what it means in short.", "Here is the definition of {what}."),
+    "define_word": ("{what} has three meanings. The first is the common one.", "Here is the definition of {what}."),
     "tell_joke": (
         "Why did the scarecrow win a prize? He was outstanding in his field.",
         "What do you call a bear without teeth? A gummy bear.",

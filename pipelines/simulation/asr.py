@@ -36,8 +36,8 @@ _ENGLISH_WORDS = 2500
 """Of PocketSphinx's English, the most frequent so many are in the vocabulary."""
 _LM_UNIT = 1e-4
 """PocketSphinx's log-probabilities are logarithms to the base 1.0001."""
-_BEAM = 5
-_CANDIDATES = 6
+_BEAM = 4
+_CANDIDATES = 5
 _NBEST = 8
 _LM_WEIGHT = 0.7
 _MATCH = 7.0
@@ -121,7 +121,7 @@ class Recogniser:
         for position, word in enumerate(words):
             beam = beams[position]
             if len(beam) > _BEAM:
-                beam = heapq.nlargest(_BEAM, beam)
+                beam = sorted(beam, reverse=True)[:_BEAM]
             # A mumbled word is further from what it should be than its neighbours are.
             clarity = match * math.exp(gauss(0.0, 0.25 + 0.2 * difficulty))
             arcs = [(alternative, 1) for alternative in self.word_alternatives(word)]
@@ -152,7 +152,7 @@ class Recogniser:
             total += _LM_WEIGHT * (self._log_unigram["</s>"] if step is None else step)
             if total > best.get(words, -math.inf):
                 best[words] = total
-        ranked = heapq.nlargest(_NBEST, ((total, words) for words, total in best.items()))
+        ranked = sorted(((total, words) for words, total in best.items()), reverse=True)[:_NBEST]
         # A recogniser does not know how sure it ought to be.
         scale = _SCALE * math.exp(rng.gauss(0.0, 0.35))
         top = ranked[0][0]

@@ -72,6 +72,7 @@ class Assistant:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.entity_ids = [each.entity_id for entities in world.entities.values() for each in entities]
         self.recogniser = Recogniser(world)
         self.understander = Understander(world)
         self.resolver = Resolver(world, self.recogniser.sound_of)

@@ -49,6 +49,8 @@ _FAR = 1.0
 """How much harder to recognise is what is said across the room to somebody else."""
 _LOCALES = ("en-US", "en-US", "en-US", "en-GB", "en-CA", "en-AU")
 _DEVICES = ("speaker", "speaker", "speaker", "display", "tv", "car", "phone")
+_UNINDEXED = 0.06
+"""Largest share of the catalogue that the index of a dialogue lacks, at a knob of 1."""
 _PUSH_TO_TALK = "phone"
 """The device that has a button: no wake word, no wake score."""
 
@@ -89,11 +91,8 @@ class _Session:
         self.room = rng.gammavariate(1.2, 0.5)
         self.started = _EPOCH + dt.timedelta(seconds=rng.randrange(_DAYS * 86_400), milliseconds=rng.randrange(1000))
         self.now = self.started
-        self.missing = frozenset(
-            each.entity_id
-            for entities in assistant.world.entities.values()
-            for each in rng.sample(entities, min(len(entities), int(rng.random() * 40 * self.knobs.er * 0.1)))
-        )
+        ids = assistant.entity_ids
+        self.missing = frozenset(rng.sample(ids, int(rng.random() * _UNINDEXED * knobs.er * len(ids))))
         self.pending: Pending | None = None
         self.turns: list[Turn] = []
         self.goals: list[Goal] = []

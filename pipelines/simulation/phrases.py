@@ -493,7 +493,6 @@ _IMPERATIVES = frozenset(
         "post",
         "read",
         "crank",
-        "do",
     ]
 )
 

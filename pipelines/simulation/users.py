@@ -15,6 +15,9 @@ from pipelines.simulation.world import SLOT, World
 
 REQUEST, ANSWER, YES, NO, STOP, BACKGROUND = "request", "answer", "yes", "no", "stop", "background"
 
+_CAN_BE_OUT = frozenset({"device", "item", "title", "song"})
+_OUT = 0.04
+"""Share of those that are out of reach, as the assistant says honestly."""
 _ELLIPTIC = 0.1
 """Share of requests that leave something to be asked for, where that can be said."""
 
@@ -50,7 +53,6 @@ class Goal:
     said: set[str] = field(default_factory=set)
     """Slots that were said since the request began."""
     reached: bool = False
-    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def draw_goal(world: World, user: User, goal_id: str, namesakes: float, rng: ran
     intent = rng.choices(list(user.habits), list(user.habits.values()))[0]
     required = set(INTENTS[intent].required)
     template = rng.choice([each for each in INTENTS[intent].plain if required <= set(SLOT.findall(each))])
-    goal = Goal(goal_id, intent, {}, {}, {}, unavailable=rng.random() < 0.02)
+    goal = Goal(goal_id, intent, {}, {}, {}, unavailable=False)
     for slot in _core(template):
         if slot not in world.entities:
             goal.slots[slot] = world.sample_value(slot, rng)
@@ -115,6 +117,7 @@ def draw_goal(world: World, user: User, goal_id: str, namesakes: float, rng: ran
         if len(rivals) > 1:
             entity = rng.choice(rivals[1:]) if rng.random() < namesakes else rivals[0]
         goal.slots[slot], goal.entities[slot], goal.args[slot] = entity.short, entity, entity.entity_id
+        goal.unavailable |= slot in _CAN_BE_OUT and rng.random() < _OUT
         if slot in DETAIL and entity.variant:
             goal.slots[DETAIL[slot]] = entity.variant
     return goal
