@@ -61,8 +61,8 @@ _DONE: dict[str, tuple[str, ...]] = {
     "set_volume": ("Volume set to {what}.", "Volume at {what}."),
     "what_is_playing": ("This is Golden Hour by Clara Moon.", "You are listening to the evening mix."),
     "play_media": ("Starting {what}.", "Here is {what}.", "Resuming {what}."),
-    "light_on": ("Okay, the {what} is on.", "Turning on the {what}."),
-    "light_off": ("Okay, the {what} is off.", "Turning off the {what}."),
+    "light_on": ("Okay, {what} on.", "Turning on the {what}."),
+    "light_off": ("Okay, {what} off.", "Turning off the {what}."),
     "set_color": ("The {what} now.", "Okay, {what}."),
     "set_temperature": ("The temperature is set to {what} degrees.", "Heating to {what}."),
     "lock_door": ("The doors are locked.", "All doors locked."),
@@ -182,8 +182,8 @@ def lost(pick: float) -> Outcome:
     return Outcome(FALLBACK, FALLBACK, {}, _LOST[int(pick * len(_LOST))], "failure", done=False)
 
 
-def refuse(what: str = "that") -> Outcome:
-    return Outcome(REFUSE, "unsupported", {}, f"Sorry, I can't do {what} yet.", "unsupported")
+def refuse() -> Outcome:
+    return Outcome(REFUSE, "unsupported", {}, "Sorry, I can't do that yet.", "unsupported")
 
 
 def ask_for(intent: str, slot: str) -> Outcome:

@@ -31,6 +31,8 @@ _HEARD = -1.6
 """ASR log-probability under which it asks, too."""
 _CLOSE = 0.12
 """Margin of entity resolution under which it asks which one."""
+_NAMED = 70.0
+"""Similarity, per cent, from which an answer names an option."""
 _ALWAYS_CONFIRMED = frozenset({"order_product"})
 _SMALL_WORDS = frozenset({"a", "an", "the", "my", "on", "at", "for", "in", "some", "is", "to", "say"})
 DETAILS = frozenset({"room", "media_type"})
@@ -113,10 +115,7 @@ class Assistant:
                 confirmed = pending.kind == action.CONFIRM
                 chosen = pending.options[0] if pending.options else None
             if pending.kind == action.CHOOSE and intent == "inform":
-                said = " ".join(slots.values()) or text
-                chosen = max(
-                    pending.options, key=lambda each: fuzz.token_set_ratio(said, f"{each.full} {each.variant}")
-                )
+                chosen = _chosen(" ".join(slots.values()) or text, pending.options)
             answered = dict(slots)
             if pending.kind == action.ELICIT and intent == "inform" and pending.asked not in slots:
                 # The answer to a question for a slot is that slot, whatever the tagger calls it.
@@ -176,6 +175,13 @@ class Assistant:
         else:
             outcome = action.execute(intent, args, names, entities, others, luck.fault, luck.pick)
         return Run(found, slots, ranked, outcome, None)
+
+
+def _chosen(said: str, options: tuple[Entity, ...]) -> Entity | None:
+    """The option that the answer names, or none where it names something else."""
+    matches = [max(fuzz.ratio(said, each.full), fuzz.ratio(said, each.variant)) for each in options]
+    best = max(range(len(options)), key=matches.__getitem__)
+    return options[best] if matches[best] >= _NAMED else None
 
 
 def canonical(value: str) -> str:

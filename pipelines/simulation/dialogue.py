@@ -128,6 +128,9 @@ class _Session:
         while len(self.turns) < _MAX_TURNS:
             if self._listens() and rng.random() < self.knobs.wake:
                 self._background()
+                if utterance.kind != REQUEST and self.pending is None:
+                    # The question is gone that this would have answered.
+                    utterance = request(goal, self.user, self.knobs.nlu, rng)
             run = self._turn(utterance, goal, difficulty)
             outcome, right = run.outcome, is_right(run.outcome, utterance, goal)
             difficulty = self._difficulty()

@@ -31,6 +31,9 @@ _TRAINING_PHRASES = 6_000
 _EPOCHS = 6
 _KNOWN_NAMES = 0.67
 """Share of the catalogue that the gazetteers have."""
+_UNKNOWN = "<unknown>"
+_FORGOTTEN = 0.1
+"""Share of words that are hidden from the tagger in training, so that it can make do without them."""
 _ASKED = 3.0
 _NOT_ASKED = -2.5
 """Log-odds that an answer gains (and silence loses) when the assistant has asked, and that it loses when not."""
@@ -81,11 +84,13 @@ class Understander:
         self._intents = _Linear.trained(
             [_phrase_features(each.text) for each in said], [each.intent for each in said], 1e-5
         )
+        self._known = frozenset(word for each in said for word in each.text.split())
+        rng = random.Random(4)
         features, tags = [], []
         for each in said:
-            words = each.text.split()
+            words = [word if rng.random() >= _FORGOTTEN else _UNKNOWN for word in each.text.split()]
             features += [self._word_features(words, position) for position in range(len(words))]
-            tags += _tags(each, words)
+            tags += _tags(each)
         self._slots = _Linear.trained(features, tags, 1e-5)
         column = {tag: number for number, tag in enumerate(self._slots.classes)}
         self._allowed = {
@@ -125,7 +130,7 @@ class Understander:
         if not tags or not words:
             return []
         columns = self._columns[intent]
-        padded = ["", "", *words, "", ""]
+        padded = ["", "", *(word if word in self._known else _UNKNOWN for word in words), "", ""]
         slots: list[Slot] = []
         current, start, end, sure = "", 0, 0, 1.0
         offset = 0
@@ -201,7 +206,8 @@ def _phrase_features(text: str) -> list[str]:
     return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
 
 
-def _tags(said: Said, words: list[str]) -> list[str]:
+def _tags(said: Said) -> list[str]:
+    words = said.text.split()
     tags = ["O"] * len(words)
     for name, value in said.slots.items():
         parts = value.split()

@@ -134,7 +134,9 @@ def request(goal: Goal, user: User, freedom: float, rng: random.Random) -> Utter
     if not fitting:
         fitting = [each for each in intent.plain if set(_core(each)) == core]
     if intent.required and not again and rng.random() < _ELLIPTIC:
-        fitting = [each for each in intent.plain if set(_core(each)) < core] or fitting
+        # What is left out must be what the assistant will ask for.
+        left_out = [(each, core - set(_core(each))) for each in intent.plain if set(_core(each)) <= core]
+        fitting = [each for each, slots in left_out if slots and slots <= set(intent.required)] or fitting
     if again and goal.last_words is not None:
         fitting = [each for each in fitting if each not in goal.last_words.text] or fitting
     detailed = [each for each in fitting if len(SLOT.findall(each)) > len(_core(each))]
