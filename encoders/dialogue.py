@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from encoders.batching import WINDOWS
 
@@ -65,6 +66,12 @@ def windows(turns: int) -> Iterator[Window]:
         first += step
 
 
+def _gelu(values: Tensor) -> Tensor:
+    # The layer's fused path, which it takes where no gradient is asked for, reads a float mask as a boolean one and
+    # gives NaN (pytorch/pytorch#118628). An activation that it does not know keeps it off that path.
+    return functional.gelu(values)
+
+
 class DialogueEncoder(nn.Module):
     """(B, T, D) turn vectors → (B, T, D) turn states that know the dialogue."""
 
@@ -76,7 +83,7 @@ class DialogueEncoder(nn.Module):
             config.heads,
             4 * config.width,
             config.dropout,
-            activation="gelu",
+            activation=_gelu,
             batch_first=True,
             norm_first=True,
         )
