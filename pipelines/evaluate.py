@@ -71,6 +71,7 @@ from schemas.ontology import Ontology, OntologyError
 ALL = "all"
 """Every part."""
 EVALUATION = "evaluation.json"
+_ANNOTATIONS = ("intent", "slots", "goal_id", "failure_point", "rephrase_of")
 _PROGRESS_TURNS = 4_096
 _PIPED_WIDTH = 160
 
@@ -105,7 +106,9 @@ def run(argv: Sequence[str] | None = None) -> Evaluation:
 def parse(argv: Sequence[str]) -> EvaluateSettings:
     """The settings that the command line asks for. Raises `UserError`."""
     options = _parser().parse_args(argv)
-    points = tuple(each.strip() for each in options.failure_points.split(",")) if options.failure_points else ()
+    points = (
+        tuple(each.strip() for each in options.failure_points.split(",")) if options.failure_points is not None else ()
+    )
     for point in points:
         if point not in tuple(FailurePoint):
             raise UserError(f"--failure-points has {point!r}: choose from {', '.join(FailurePoint)}, joined by commas.")
@@ -144,6 +147,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+    ontology = _ontology(settings)
     try:
         model = load_model(settings.model, settings.tracking_uri)
     except ModelError as error:
@@ -151,7 +155,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     everything, rejected = _read(settings)
     dialogues = [each for each in everything if settings.part in (ALL, part_of(each))]
     _check_annotated(settings, dialogues)
-    labels = _label(model, dialogues, _ontology(settings), console)
+    labels = _label(model, dialogues, ontology, console)
 
     training = [each for each in everything if part_of(each) == Part.TRAIN] if settings.baselines else []
     graded = _graded(dialogues, labels)
@@ -189,13 +193,19 @@ def _read(settings: EvaluateSettings) -> tuple[list[Dialogue], dict[str, int]]:
 def _check_annotated(settings: EvaluateSettings, dialogues: Sequence[Dialogue]) -> None:
     if not dialogues:
         raise UserError(f"The input has no dialogue in --part {settings.part}: choose another part, or give more logs.")
-    if not any(
-        dialogue.annotation is not None or any(turn.annotation is not None for turn in dialogue.turns)
-        for dialogue in dialogues
-    ):
+    if not any(_is_annotated(dialogue) for dialogue in dialogues):
         raise UserError(
             "Nothing in these logs is annotated: give annotated logs, or failure points with --annotations."
         )
+
+
+def _is_annotated(dialogue: Dialogue) -> bool:
+    """Whether it says anything that a label can be compared with."""
+    whole = dialogue.annotation
+    return (whole is not None and (whole.success is not None or bool(whole.goals))) or any(
+        turn.annotation is not None and any(getattr(turn.annotation, name) is not None for name in _ANNOTATIONS)
+        for turn in dialogue.turns
+    )
 
 
 def _ontology(settings: EvaluateSettings) -> Ontology | None:

@@ -58,7 +58,7 @@ def coverage_figure(curves: Mapping[str, Curve]) -> Figure:
     figure, axes = _square("coverage", "precision", "Coverage against precision")
     for colour, (label, curve) in zip(itertools.cycle(_COLOURS), curves.items(), strict=False):
         axes.plot(covered(label, curve), curve.precision, color=colour, label=label)
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False)
     return figure
 
 
