@@ -39,7 +39,7 @@ class DialogueEncoderConfig:
     """D"""
     layers: int = 2
     heads: int = 4
-    dropout: float = 0.1
+    dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.heads < 1 or self.width % self.heads:
