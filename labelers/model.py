@@ -412,7 +412,8 @@ def _assemble(
                 failure_point=point.point,
                 failure_point_confidence=point.probabilities[point.point],
                 failure_point_probabilities=point.probabilities,
-                defect_probability=1 - point.probabilities[FailurePoint.CORRECT],
+                # A sum, not 1 - P(correct), which would lose the small ones.
+                defect_probability=sum(p for name, p in point.probabilities.items() if name != FailurePoint.CORRECT),
                 rephrase_of=rephrase.rephrase_of,
                 feedback_signals=signals(dialogue, index, rephrase_of=rephrase.rephrase_of, failure_points=decided),
                 abstained=[label for label, abstains in abstained.items() if abstains],

@@ -113,11 +113,12 @@ class SlotLabeler(Labeler):
         turns = _turns(encoded)
         for (row, start, end), sure, name in zip(spans, names.values.tolist(), names.indices.tolist(), strict=True):
             offsets = encoded.user_offsets[row]
-            first, last = int(offsets[start][0]), int(offsets[end - 1][1])
+            text = turns[row].text or ""
+            first, last = _whole_words(text, int(offsets[start][0]), int(offsets[end - 1][1]))
             slots[row].append(
                 SlotLabel(
                     name=encoded.ontology.slots[name],
-                    value=(turns[row].text or "")[first:last],
+                    value=text[first:last],
                     start=first,
                     end=last,
                     confidence=sure * float(confidence[row, start:end].min()),
@@ -231,6 +232,15 @@ def _same(one: SlotLabel, other: SlotLabel) -> bool:
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return one.value.lower() == other.value.lower()
     return one.start < other.end and other.start < one.end
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span widened to the words that it is in: a tagger of word pieces can miss the first or last piece."""
+    while 0 < start < len(text) and text[start].isalnum() and text[start - 1].isalnum():
+        start -= 1
+    while 0 < end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return start, end
 
 
 def _turns(encoded: Encoded) -> list[Turn]:

@@ -286,11 +286,13 @@ def _calibrate(labeler: Labeler, logits: list[Tensor], answers: list[Tensor], pr
     ends = torch.cat([sure[order][:-1] > sure[order][1:], torch.tensor([True])])
     kept = ((running >= precision) & ends).nonzero()
     count = int(kept[-1]) + 1 if len(kept) else 0
-    labeler.threshold.fill_(float(sure[order[count - 1]]) if 0 < count < len(order) else 0.0 if count else NEVER)
+    # From logs like these all answers may be right often enough; from others they are not. An answer that is more
+    # likely wrong than right is never to be trusted.
+    labeler.threshold.fill_(max(float(sure[order[count - 1]]), 0.5) if count else NEVER)
     return {
         "temperature": float(labeler.temperature),
         "threshold": float(labeler.threshold),
-        "coverage": count / len(order),
-        "precision": float(running[count - 1]) if count else 0.0,
+        "coverage": float((sure >= labeler.threshold).float().mean()),
+        "precision": float(correct[sure >= labeler.threshold].mean()) if count else 0.0,
         "questions": float(len(order)),
     }

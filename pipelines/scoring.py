@@ -44,7 +44,7 @@ from labelers.metrics import (
     roc_auc,
     shares,
 )
-from labelers.rephrase import _targets as annotated_rephrases
+from labelers.rephrase import annotated_rephrases
 from schemas.labels import DialogueLabels, GoalLabels, SlotLabel
 from schemas.log import Dialogue, FailurePoint, Slot
 
