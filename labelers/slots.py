@@ -115,6 +115,9 @@ class SlotLabeler(Labeler):
             offsets = encoded.user_offsets[row]
             text = turns[row].text or ""
             first, last = _whole_words(text, int(offsets[start][0]), int(offsets[end - 1][1]))
+            before = slots[row][-1].end if slots[row] else None
+            if before is not None and first < before:
+                continue  # another piece of a word that is a value already
             slots[row].append(
                 SlotLabel(
                     name=encoded.ontology.slots[name],

@@ -180,7 +180,13 @@ def _accepting(model: Model, accepts: bool) -> None:
 
 @pytest.mark.parametrize(
     ("tags", "values"),
-    [("OOOOBIIII", ["abba x"]), ("BIOOBIOOB", ["pl", "ab", "x"]), ("IIIIOOOOO", ["play"]), ("OOOOOOOOO", [])],
+    [
+        ("OOOOBIIII", ["abba x"]),
+        ("BIOOBIOOB", ["play", "abba", "x"]),
+        ("BIBOOOOOO", ["play"]),
+        ("IIIIOOOOO", ["play"]),
+        ("OOOOOOOOO", []),
+    ],
 )
 @torch.no_grad()
 def test_spans_read_as_the_text_does(

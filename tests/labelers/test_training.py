@@ -62,7 +62,7 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_a_small_batch_is_learnt_by_heart(tiny_model_dir: Path, dialogues: list[Dialogue]) -> None:
     few = dialogues[:4]
-    trainer = _trainer(tiny_model_dir, [_source(few, passes=150)])
+    trainer = _trainer(tiny_model_dir, [_source(few, passes=250)])
     assert all(math.isfinite(loss) for losses in trainer.run() for loss in losses.values())
     assert trainer.skipped == 0
     trainer.finish()
