@@ -60,6 +60,7 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+@pytest.mark.slow
 def test_a_small_batch_is_learnt_by_heart(tiny_model_dir: Path, dialogues: list[Dialogue]) -> None:
     few = dialogues[:4]
     trainer = _trainer(tiny_model_dir, [_source(few, passes=250)])
