@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, RobertaModel
@@ -23,7 +25,7 @@ from transformers import AutoConfig, AutoTokenizer, RobertaModel
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In RoBERTa's order: the padding id must be 1, positions begin after it."""
 MAX_TOKENS = 256
-"""Longest sequence of a compact encoder."""
+"""Longest sequence, in tokens: the top of `encoders.batching.LENGTHS`, to which a turn is padded."""
 
 
 class CheckpointError(ValueError):
@@ -49,16 +51,29 @@ def roberta(name_or_folder: str) -> Checkpoint:
         config = AutoConfig.from_pretrained(name_or_folder)
         if config.model_type != "roberta":
             raise CheckpointError(f"{name_or_folder} is a {config.model_type}, not a RoBERTa.")
-        model = RobertaModel.from_pretrained(name_or_folder, add_pooling_layer=False, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, use_fast=True)
-    except (OSError, ValueError) as error:
+        model, report = RobertaModel.from_pretrained(
+            name_or_folder, add_pooling_layer=False, use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, use_fast=True).backend_tokenizer
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(
-            f"{name_or_folder} cannot be loaded as a RoBERTa checkpoint ({str(error).splitlines()[0]}): "
-            "give a folder with config.json, model.safetensors and a tokenizer, or a name on the hub."
-        ) from error
-    return Checkpoint(config.to_dict(), model.state_dict(), tokenizer.backend_tokenizer)
+        raise _unusable(name_or_folder, str(error).splitlines()[0].rstrip(".:")) from error
+    # transformers makes up what a checkpoint lacks: weights at random, a vocabulary of the special tokens alone.
+    if report["missing_keys"]:
+        raise _unusable(name_or_folder, f"it has no weights {min(report['missing_keys'])}")
+    if not set(SPECIAL_TOKENS) < tokenizer.get_vocab().keys():
+        raise _unusable(name_or_folder, "it has no tokenizer with RoBERTa's special tokens")
+    if config.max_position_embeddings - config.pad_token_id - 1 < MAX_TOKENS:
+        raise CheckpointError(f"{name_or_folder} reads too short a text: a turn can have {MAX_TOKENS} tokens.")
+    return Checkpoint(config.to_dict(), model.state_dict(), tokenizer)
+
+
+def _unusable(name_or_folder: str, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name_or_folder} cannot be loaded as a RoBERTa checkpoint ({why}): "
+        "give a folder with config.json, model.safetensors and a tokenizer, or a name on the hub."
+    )
 
 
 def compact(bert: Path, texts: Iterable[str], *, vocabulary_size: int, layers: int) -> Checkpoint:

@@ -17,8 +17,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from encoders.batching import WINDOWS
+
+# PyTorch's fused inference path takes an additive mask for a boolean one: in evaluation mode, without gradients, a
+# learned bias gives other states than in training, or NaN (seen with 2.13). For the whole process, since it cannot be
+# switched for one module, and jobs run in several threads.
+torch.backends.mha.set_fastpath_enabled(False)
 
 WINDOW = WINDOWS[-1]
 MARGIN = 16
@@ -33,7 +39,7 @@ class DialogueEncoderConfig:
     """D"""
     layers: int = 2
     heads: int = 4
-    dropout: float = 0.1
+    dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.heads < 1 or self.width % self.heads:
@@ -65,6 +71,12 @@ def windows(turns: int) -> Iterator[Window]:
         first += step
 
 
+def _gelu(values: Tensor) -> Tensor:
+    # The layer's fused path, which it takes where no gradient is asked for, reads a float mask as a boolean one and
+    # gives NaN (pytorch/pytorch#118628). An activation that it does not know keeps it off that path.
+    return functional.gelu(values)
+
+
 class DialogueEncoder(nn.Module):
     """(B, T, D) turn vectors → (B, T, D) turn states that know the dialogue."""
 
@@ -76,7 +88,7 @@ class DialogueEncoder(nn.Module):
             config.heads,
             4 * config.width,
             config.dropout,
-            activation="gelu",
+            activation=_gelu,
             batch_first=True,
             norm_first=True,
         )

@@ -93,10 +93,11 @@ def turn_features(dialogue: Dialogue) -> TurnFeatures:
     """Features of every turn of a validated dialogue, in order."""
     turns = dialogue.turns
     rows = [_Row(dialogue, index) for index in range(len(turns))]
-    numbers = np.array([row.numbers() for row in rows], dtype=np.float32)
-    # A score can be any finite double: outside of float32 it is as good as the largest one.
-    limit = np.finfo(np.float32).max
-    numbers = np.clip(numbers, -limit, limit)
+    numbers = np.array([row.numbers() for row in rows])
+    # A score can be any finite double: one that is too large for float32 is as good as any other such. The quarter
+    # lets the encoder take differences of two.
+    limit = np.finfo(np.float32).max / 4
+    numbers = np.clip(numbers, -limit, limit).astype(np.float32)
     categories = np.array([row.categories() for row in rows], dtype=np.int64)
     return TurnFeatures(numbers, categories)
 

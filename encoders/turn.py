@@ -38,13 +38,15 @@ class TurnEncoderConfig:
     number_bins: int = 12
     """Q"""
     category_width: int = 16
-    dropout: float = 0.1
+    dropout: float = 0.2
+    word_dropout: float = 0.1
+    """share of the words that are hidden in training (Iyyer et al. 2015, *Deep unordered composition*)"""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.number_bins < 2 or self.category_width < 1:
             raise ValueError("width and category_width must be at least 1, number_bins at least 2")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if not 0 <= self.dropout < 1 or not 0 <= self.word_dropout < 1:
+            raise ValueError(f"dropout and word_dropout must be in [0, 1), not {self.dropout} and {self.word_dropout}")
 
 
 class EncodedTurns(NamedTuple):
@@ -110,6 +112,7 @@ class TurnEncoder(nn.Module):
         self.pooled = nn.Linear(3 * roberta.hidden_size, config.width)
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
+        self.word_dropout = config.word_dropout
 
     def forward(self, ids: Tensor, segments: Tensor, mask: Tensor, numbers: Tensor, categories: Tensor) -> EncodedTurns:
         """ids, segments, mask: (N, L); numbers: (N, F); categories: (N, C)."""
@@ -127,9 +130,10 @@ class TurnEncoder(nn.Module):
 
     def tokens(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
         """(N, L) ids → (N, L, E) states."""
-        embeddings = self.words.embeddings.word_embeddings(ids) + self.segments(segments).to(
-            self.words.embeddings.word_embeddings.weight.dtype
-        )
+        words = self.words.embeddings.word_embeddings(ids)
+        if self.training and self.word_dropout:
+            words = words * (torch.rand(ids.shape, device=ids.device) >= self.word_dropout).unsqueeze(-1)
+        embeddings = words + self.segments(segments).to(self.words.embeddings.word_embeddings.weight.dtype)
         # RoBERTa counts positions from padding_idx + 1; given embeddings it cannot see which are padding.
         pad = self.words.config.pad_token_id
         positions = torch.cumsum(mask.long(), dim=1) * mask + pad

@@ -37,7 +37,7 @@ class LabelerConfig:
     """D"""
     token_width: int
     """E"""
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class EncodedOntology(NamedTuple):
@@ -50,6 +50,12 @@ class EncodedOntology(NamedTuple):
     """(I, E)"""
     slot_vectors: Tensor
     """(S, E)"""
+
+    @classmethod
+    def of(cls, ontology: Ontology, intent_vectors: Tensor, slot_vectors: Tensor) -> EncodedOntology:
+        """The ontology with these vectors, which are in the order of its names."""
+        intents, slots = [each.name for each in ontology.intents], [each.name for each in ontology.slots]
+        return cls(ontology, intents, slots, intent_vectors, slot_vectors)
 
 
 class Encoded(NamedTuple):

@@ -1,8 +1,8 @@
 """Feedback signals: what the user let the assistant know, by words, buttons or by what they did next.
 
-These are read off the log by rule; only `rephrase` rests on a model's label. Words of correction follow the
-negative-feedback phrases of Ponnusamy et al. 2020 (*Feedback-based self-learning in large-scale conversational
-AI agents*).
+These are read off the log by rule; only `rephrase`, and a `give_up` that was not put in words, rest on a model's
+labels. Words of correction follow the negative-feedback phrases of Ponnusamy et al. 2020 (*Feedback-based
+self-learning in large-scale conversational AI agents*).
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -245,13 +244,10 @@ class Model(nn.Module):
 
     def encode_ontology(self, ontology: Ontology) -> EncodedOntology:
         """The ontology with a vector for every name."""
-        intents, slots = ontology.intents, ontology.slots
-        return EncodedOntology(
+        return EncodedOntology.of(
             ontology,
-            [intent.name for intent in intents],
-            [slot.name for slot in slots],
-            self._encode_names([_described(intent) for intent in intents]),
-            self._encode_names([_described(slot) for slot in slots]),
+            self._encode_names([_described(intent) for intent in ontology.intents]),
+            self._encode_names([_described(slot) for slot in ontology.slots]),
         )
 
     def _encode_names(self, texts: Sequence[str]) -> Tensor:
@@ -339,16 +335,12 @@ class Model(nn.Module):
             raise ModelError(
                 f"The model folder {folder} lacks {Path(error.filename or folder).name}: copy the whole folder again."
             ) from None
-        except (
-            OSError,
-            SafetensorError,
-            msgspec.ValidationError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise ModelError(f"The model folder {folder} cannot be read ({error}): copy it again.") from error
+        except ModelError:
+            raise
+        # tokenizers raises bare `Exception`.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".:")
+            raise ModelError(f"The model folder {folder} cannot be read ({why}): copy it again.") from error
         model.version = _version(digests)
         model.eval()
         model.prepare()
@@ -420,7 +412,8 @@ def _assemble(
                 failure_point=point.point,
                 failure_point_confidence=point.probabilities[point.point],
                 failure_point_probabilities=point.probabilities,
-                defect_probability=1 - point.probabilities[FailurePoint.CORRECT],
+                # A sum, not 1 - P(correct), which would lose the small ones.
+                defect_probability=sum(p for name, p in point.probabilities.items() if name != FailurePoint.CORRECT),
                 rephrase_of=rephrase.rephrase_of,
                 feedback_signals=signals(dialogue, index, rephrase_of=rephrase.rephrase_of, failure_points=decided),
                 abstained=[label for label, abstains in abstained.items() if abstains],
@@ -453,8 +446,11 @@ def _goal(
     rephrases: list[RephraseLabel],
 ) -> GoalLabels:
     members = [index for index, goal in enumerate(goals) if goal.goal == number]
-    # A turn that failed did not fail for good if asking again worked.
-    recovered = {rephrases[index].rephrase_of for index in members if points[index] == FailurePoint.CORRECT}
+    # A turn that failed did not fail for good if asking again worked, be it at the second or the third attempt.
+    recovered: set[int | None] = set()
+    for index in reversed(members):
+        if points[index] == FailurePoint.CORRECT or index in recovered:
+            recovered.add(rephrases[index].rephrase_of)
     failed = next(
         (index for index in members if points[index] != FailurePoint.CORRECT and index not in recovered), None
     )

@@ -41,7 +41,7 @@ class RephraseLabeler(Labeler):
 
     def targets(self, encoded: Encoded) -> Tensor:
         return torch.tensor(
-            [target for dialogue in encoded.dialogues for target in _targets(dialogue)],
+            [target for dialogue in encoded.dialogues for target in annotated_rephrases(dialogue)],
             device=encoded.states.device,
         )
 
@@ -61,7 +61,8 @@ class RephraseLabeler(Labeler):
         return decided
 
 
-def _targets(dialogue: Dialogue) -> list[int]:
+def annotated_rephrases(dialogue: Dialogue) -> list[int]:
+    """For each turn: 0 if it is no rephrase, how far back the turn is that it asks again, `IGNORE` if unknown."""
     targets = []
     for index, turn in enumerate(dialogue.turns):
         annotation = turn.annotation

@@ -5,7 +5,7 @@
 - What the assistant's own understanding proposed, here or one turn later, in any hypothesis: each
   (slot, value) is accepted or not. This finds values that are not words of the request (`requested = phone`).
 
-Where both find the same slot with the same value, it is one slot.
+Where both find the same slot with the same value, or in the same place, it is one slot: the proposed one.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class SlotLabeler(Labeler):
         """One decision a turn."""
         found = self._accepted(encoded)
         for row, slots in enumerate(self._spans(encoded)):
-            known = {(slot.name, slot.value.lower()) for slot in found[row]}
-            found[row] += [slot for slot in slots if (slot.name, slot.value.lower()) not in known]
+            known = list(found[row])
+            found[row] += [slot for slot in slots if not any(_same(slot, each) for each in known)]
         threshold = float(self.threshold)
         return [SlotsLabel(slots, any(slot.confidence < threshold for slot in slots)) for slots in found]
 
@@ -113,11 +113,15 @@ class SlotLabeler(Labeler):
         turns = _turns(encoded)
         for (row, start, end), sure, name in zip(spans, names.values.tolist(), names.indices.tolist(), strict=True):
             offsets = encoded.user_offsets[row]
-            first, last = int(offsets[start][0]), int(offsets[end - 1][1])
+            text = turns[row].text or ""
+            first, last = _whole_words(text, int(offsets[start][0]), int(offsets[end - 1][1]))
+            before = slots[row][-1].end if slots[row] else None
+            if before is not None and first < before:
+                continue  # another piece of a word that is a value already
             slots[row].append(
                 SlotLabel(
                     name=encoded.ontology.slots[name],
-                    value=(turns[row].text or "")[first:last],
+                    value=text[first:last],
                     start=first,
                     end=last,
                     confidence=sure * float(confidence[row, start:end].min()),
@@ -162,7 +166,9 @@ class SlotLabeler(Labeler):
         for row, (name, value), sure in zip(proposals.turns, proposals.keys, accepted, strict=True):
             if sure >= 0.5:
                 said = Slot.said_in(turns[row].text or "", name, value)
-                found[row].append(SlotLabel(name, value, said.start, said.end, sure))
+                slot = SlotLabel(name, value, said.start, said.end, sure)
+                if not any(_same(slot, each) for each in found[row]):
+                    found[row].append(slot)
         return found
 
     def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
@@ -223,6 +229,23 @@ def _proposals(encoded: Encoded) -> _Proposals:
     return found
 
 
+def _same(one: SlotLabel, other: SlotLabel) -> bool:
+    if one.name != other.name:
+        return False
+    if one.start is None or one.end is None or other.start is None or other.end is None:
+        return one.value.lower() == other.value.lower()
+    return one.start < other.end and other.start < one.end
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span widened to the words that it is in: a tagger of word pieces can miss the first or last piece."""
+    while 0 < start < len(text) and text[start].isalnum() and text[start - 1].isalnum():
+        start -= 1
+    while 0 < end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return start, end
+
+
 def _turns(encoded: Encoded) -> list[Turn]:
     return [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
 
@@ -236,4 +259,3 @@ def _tokens_of(slot: Slot, offsets: object) -> list[int]:
         for position, (start, end) in enumerate(offsets.tolist())  # type: ignore[attr-defined]
         if start < slot.end and end > slot.start
     ]
-

@@ -34,6 +34,9 @@ from schemas.ontology import Ontology
 NAMES_EVERY = 20
 """Steps after which the vectors of an ontology's names are computed again."""
 
+NEVER = 2.0
+"""Threshold of a labeler that is not to be trusted at any confidence."""
+
 LOSS_WEIGHTS = {
     Label.FAILURE_POINT: 1.0,
     Label.INTENT: 0.4,
@@ -56,7 +59,7 @@ class TrainingConfig:
     """share of the steps"""
     average_decay: float = 0.995
     """of the moving average of the weights, per step"""
-    missing: float = 0.1
+    missing: float = 0.15
     """share of the dialogues of which a kind of field is hidden, so that the model copes without it"""
     precision: float = 0.9
     """of what a labeler does not abstain from, on the validation part"""
@@ -115,11 +118,12 @@ class Trainer:
         self.step = 0
         self.skipped = 0
         """steps whose gradient was not finite: they change nothing, and are told"""
-        words = set(model.turn_encoder.words.parameters())
+        words = list(model.turn_encoder.words.parameters())
+        new = [each for name, each in model.named_parameters() if not name.startswith("turn_encoder.words.")]
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": list(words), "lr": config.words_learning_rate},
-                {"params": [each for each in model.parameters() if each not in words], "lr": config.learning_rate},
+                {"params": words, "lr": config.words_learning_rate},
+                {"params": new, "lr": config.learning_rate},
             ],
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
@@ -151,9 +155,11 @@ class Trainer:
             for index in step.dialogues
         ]
         self.model.train()
-        if step.source not in self._names or self.step % NAMES_EVERY == 0:
+        if self.step % NAMES_EVERY == 0:
+            self._names.clear()
+        if step.source not in self._names:
             with torch.no_grad(), self._autocast():
-                self._names = {step.source: self.model.encode_ontology(source.ontology)}
+                self._names[step.source] = self.model.encode_ontology(source.ontology)
         with self._autocast():
             encoded = self.model.encode(dialogues, self._names[step.source])
             losses = {label: labeler.loss(encoded) for label, labeler in self.model.labelers.items()}
@@ -193,6 +199,7 @@ class Trainer:
             "average": self._average,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
+            "names": {number: (each.intent_vectors, each.slot_vectors) for number, each in self._names.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -202,6 +209,10 @@ class Trainer:
         self._average = state["average"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._scheduler.load_state_dict(state["scheduler"])
+        self._names = {
+            number: EncodedOntology.of(self.sources[number].ontology, *vectors)
+            for number, vectors in state["names"].items()
+        }
 
 
 _KINDS = ("asr", "nlu", "response", "scores")
@@ -271,13 +282,17 @@ def _calibrate(labeler: Labeler, logits: list[Tensor], answers: list[Tensor], pr
     sure, correct = torch.cat(confidence), torch.cat(right).float()
     order = sure.argsort(descending=True)
     running = correct[order].cumsum(0) / torch.arange(1, len(order) + 1)
-    kept = (running >= precision).nonzero()
+    # Equal confidences are kept together or not at all.
+    ends = torch.cat([sure[order][:-1] > sure[order][1:], torch.tensor([True])])
+    kept = ((running >= precision) & ends).nonzero()
     count = int(kept[-1]) + 1 if len(kept) else 0
-    labeler.threshold.fill_(float(sure[order[count - 1]]) if 0 < count < len(order) else 0.0 if count else 1.0)
+    # From logs like these all answers may be right often enough; from others they are not. An answer that is more
+    # likely wrong than right is never to be trusted.
+    labeler.threshold.fill_(max(float(sure[order[count - 1]]), 0.5) if count else NEVER)
     return {
         "temperature": float(labeler.temperature),
         "threshold": float(labeler.threshold),
-        "coverage": count / len(order),
-        "precision": float(running[count - 1]) if count else 0.0,
+        "coverage": float((sure >= labeler.threshold).float().mean()),
+        "precision": float(correct[sure >= labeler.threshold].mean()) if count else 0.0,
         "questions": float(len(order)),
     }

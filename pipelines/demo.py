@@ -30,7 +30,7 @@ QUERY = """\
 SELECT intent, failure_point, count(*) AS turns, round(avg(failure_point_confidence), 2) AS confidence
 FROM '{output}/turns/**/*.parquet'
 WHERE failure_point <> 'correct' AND NOT list_contains(abstained, 'failure_point')
-GROUP BY ALL ORDER BY turns DESC, confidence DESC LIMIT 8"""
+GROUP BY ALL ORDER BY turns DESC, confidence DESC, intent, failure_point LIMIT 8"""
 
 _FAILING = """\
 SELECT dialogue_id FROM '{output}/turns/**/*.parquet'

@@ -157,6 +157,30 @@ def log_training_run(
     return RegisteredModel(registered_name, str(version), run_id)
 
 
+def log_evaluation_run(
+    *,
+    tracking_uri: str,
+    experiment: str,
+    run_name: str,
+    model_uri: str,
+    model_version: str,
+    parameters: Mapping[str, object],
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+) -> str:
+    """Writes one run of `faultline evaluate` with its files, and returns its MLflow run id. Raises `TrackingError`."""
+    tags = {
+        "faultline.job": "evaluate",
+        "faultline.model_uri": model_uri,
+        "faultline.model_version": model_version,
+    }
+    with _open_run(tracking_uri, experiment, run_name, tags, None) as (client, run_id):
+        _log_values(client, run_id, parameters, [metrics])
+        for file in files:
+            client.log_artifact(run_id, str(file))
+    return run_id
+
+
 def resolve_model(uri: str, tracking_uri: str | None) -> Path:
     """The local folder of a model: `builtin`, a folder, `models:/name/version` or `models:/name@alias`.
 

@@ -7,9 +7,11 @@ The run is seeded, leaves a checkpoint every few minutes, and the same command g
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,8 +107,12 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
     formats = each("input-format", options.input_format, "jsonl")
     passes = each("passes", options.passes, 1.0)
     ontologies = each("ontology", options.ontology, "")
-    if not storage.has_folders(options.output):
+    if "://" in options.output:
         raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
+    if options.width % DialogueEncoderConfig.heads:
+        raise UserError(f"--width {options.width} must be a multiple of {DialogueEncoderConfig.heads}.")
+    if not 0 < options.precision < 1:
+        raise UserError(f"--precision {options.precision:g} must be more than 0 and less than 1.")
     return TrainSettings(
         inputs=tuple(
             InputSettings(pattern, form, times, ontology or None)
@@ -171,10 +177,11 @@ def train(settings: TrainSettings) -> TrainSummary:
 def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], list[Source]]:
     """Training and validation parts of every input."""
     training, validation = [], []
+    annotated: Counter[str] = Counter()
     for each in settings.inputs:
         logs = read_logs([each.pattern], each.format)
         for path in settings.annotations:
-            annotate(logs.dialogues, path)
+            annotated[path] += annotate(logs.dialogues, path)
         parts: dict[Part, list[Dialogue]] = {part: [] for part in Part}
         for dialogue in logs.dialogues:
             parts[part_of(dialogue)].append(dialogue)
@@ -195,6 +202,9 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
             f"{counts[Part.TEST]} held out, {logs.rejected.total()} rejected; "
             f"{len(ontology.intents)} intents, {len(ontology.slots)} slots"
         )
+    for path in settings.annotations:
+        if not annotated[path]:
+            raise UserError(f"--annotations {path} names no dialogue of the inputs: check its dialogue_id.")
     if not any(source.dialogues for source in validation):
         raise UserError("No dialogue is left to calibrate on: give more logs.")
     return training, validation
@@ -268,7 +278,8 @@ def _train(trainer: Trainer, checkpoint: Path, fingerprint: str, console: Consol
     mean: dict[str, float] = {}
     for losses in trainer.run():
         for label, loss in losses.items():
-            mean[label] = mean.get(label, loss) * 0.95 + loss * 0.05
+            if math.isfinite(loss):
+                mean[label] = mean.get(label, loss) * 0.95 + loss * 0.05
         if trainer.step % 50 == 0 or trainer.step == len(trainer.steps):
             history.append({"step": float(trainer.step)} | {f"loss_{label}": loss for label, loss in mean.items()})
             left = (time.monotonic() - begun) / (trainer.step - first) * (len(trainer.steps) - trainer.step)
@@ -294,9 +305,14 @@ def _save_checkpoint(path: Path, state: dict[str, object]) -> None:
 
 
 def _fingerprint(settings: TrainSettings, sources: Sequence[Source]) -> str:
-    counts = [(source.name, len(source.dialogues), source.passes) for source in sources]
+    """Of all that the weights depend on; not of where things lie or what becomes of the model."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(msgspec.json.encode((source.name, source.passes, source.ontology)))
+        for dialogue in source.dialogues:
+            digest.update(msgspec.json.encode(dialogue))
     same = (settings.init, settings.layers, settings.vocabulary, settings.width, settings.seed)
-    return json.dumps([counts, same])
+    return json.dumps([digest.hexdigest(), same])
 
 
 def _write_record(

@@ -40,7 +40,10 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ontology = Ontology(
         services=(Service("music", intents=(Intent("play_music"), Intent("stop_music")), slots=(SlotType("artist"),)),)
     )
-    config = ModelConfig(TurnEncoderConfig(roberta, width=16), DialogueEncoderConfig(width=16, layers=1, heads=2))
+    config = ModelConfig(
+        TurnEncoderConfig(roberta, width=16, dropout=0.1, word_dropout=0.0),
+        DialogueEncoderConfig(width=16, layers=1, heads=2, dropout=0.1),
+    )
     folder = tmp_path_factory.mktemp("tiny-model")
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -85,6 +85,7 @@ def rejects(output: Path) -> list[tuple[str, int, str]]:
     return [(Path(source).name, position, reason) for source, position, reason in found]
 
 
+@pytest.mark.slow
 def test_every_record_is_labelled_or_rejected_with_its_reason(tmp_path: Path, label: Label) -> None:
     bad: dict[str, bytes] = {
         "invalid_json": b'{"dialogue_id": ',
@@ -267,6 +268,7 @@ def test_too_many_rejects_fail_the_run_and_publish_nothing(tmp_path: Path, label
     assert label("*.jsonl", "--max-reject-rate", "0.7").dialogues == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(
     tmp_path: Path, options: list[str], label: Label, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +333,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, options: list[str], capsys: py
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_rows(tmp_path: Path, label: Label, options: list[str]) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([dialogue(f"d{index}") for index in range(30)]))
     label("a.jsonl", "--chunk-bytes", "500")

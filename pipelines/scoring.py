@@ -1,0 +1,329 @@
+"""Labels against annotations: what is asked of each label, and how well it was answered.
+
+The definitions, where more than one is in use:
+
+- A *defect* is any failure point but `correct`. A turn is taken for one where its most probable failure point is
+  not `correct`; turns are ranked by `defect_probability`.
+- A *goal boundary* is a turn, not a dialogue's first, whose annotated goal is another than that of the turn
+  before: in sgd a new active intent, in star the turn that a `select_task` answers. `goal_boundary` asks whether
+  `is_goal_start` finds it, `goal_change` whether the labelled goal changes there; the two differ where a user goes
+  back to an earlier goal.
+- Slots are compared as sets of a turn, as (name, value) in upper or lower case; `slot_spans` are (name, start, end)
+  of those that are words of the request.
+- *Act-slot-value* (Henderson, Thomson and Williams, Dialog State Tracking Challenge 2 & 3 Handbook, 2013), in the
+  form that `schemas.formats.dstc2` has it: the slots, and the acts without slots, joined by `+`, as one more.
+- A goal's success is read from the labelled goal with which it shares most turns.
+- A turn is a *rephrase* where the log says so, or where it follows from what else is annotated
+  (`labelers.rephrase`).
+
+A function gives None where nothing of its label is annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from labelers.base import IGNORE
+from labelers.failure_point import POINTS
+from labelers.goal_segmentation import annotated_goals
+from labelers.metrics import (
+    Booleans,
+    Estimate,
+    Floats,
+    Integers,
+    Sample,
+    Statistic,
+    calibration,
+    classification,
+    detection,
+    found,
+    roc_auc,
+    shares,
+)
+from labelers.rephrase import annotated_rephrases
+from schemas.labels import DialogueLabels, GoalLabels, SlotLabel
+from schemas.log import Dialogue, FailurePoint, Slot
+
+T = TypeVar("T")
+OUTCOMES = ("failure", "success")
+CORRECT = POINTS.index(FailurePoint.CORRECT)
+_NO_ACTS_OF_THEIR_OWN = frozenset({"inform", "request", "confirm", "deny", "none"})
+"""Acts that the slots stand for, and `none`, the lack of an act."""
+
+
+class Frame(NamedTuple):
+    """What the user meant by a turn, as one source has it."""
+
+    intent: str | None
+    slots: Sequence[Slot | SlotLabel]
+
+
+class Scored(NamedTuple):
+    """The scores of one label by name, and how many annotated questions of how many dialogues they rest on."""
+
+    estimates: dict[str, Estimate]
+    questions: int
+    dialogues: int
+
+
+# Failure points
+
+
+class FailurePoints(NamedTuple):
+    """The N turns of which the failure point is annotated."""
+
+    dialogues: list[int]
+    """(N,) each turn's dialogue, by its number"""
+    indexes: list[int]
+    """(N,) its place in that dialogue"""
+    truth: Integers
+    """(N,) position in `POINTS`"""
+
+    @classmethod
+    def of(cls, dialogues: Sequence[Dialogue]) -> FailurePoints:
+        """Of these dialogues, in order."""
+        annotated = [
+            (number, index, POINTS.index(turn.annotation.failure_point))
+            for number, dialogue in enumerate(dialogues)
+            for index, turn in enumerate(dialogue.turns)
+            if turn.annotation and turn.annotation.failure_point
+        ]
+        return cls(
+            [number for number, _, _ in annotated],
+            [index for _, index, _ in annotated],
+            np.array([point for _, _, point in annotated], dtype=np.int64),
+        )
+
+    @property
+    def defects(self) -> Booleans:
+        """(N,)"""
+        return np.not_equal(self.truth, CORRECT)
+
+    def pick(self, values: Sequence[Sequence[T]]) -> list[T]:
+        """(N,) out of one value for every turn of every dialogue."""
+        return [values[number][index] for number, index in zip(self.dialogues, self.indexes, strict=True)]
+
+
+def score_failure_points(
+    asked: FailurePoints,
+    probabilities: Floats,
+    counted: Sequence[str],
+    resamples: int,
+    abstained: Booleans | None = None,
+) -> Scored:
+    """Scores of probabilities, (N, 6) in the order of `POINTS`, with macro-F1 over the `counted` classes.
+
+    `abstained` (N,), if given, adds `trusted` and `trusted_accuracy`.
+    """
+    sample = Sample(asked.dialogues, resamples)
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == asked.truth
+    statistics = [
+        classification(sample, asked.truth, predicted, [str(point) for point in POINTS], counted),
+        calibration(sample, probabilities.max(axis=1), right),
+        _defects(sample, asked.defects, predicted != CORRECT, 1 - probabilities[:, CORRECT]),
+    ]
+    if abstained is not None:
+        statistics.append(_trusted(sample, right, abstained))
+    return _scored(sample, *statistics)
+
+
+def score_defects(
+    dialogues: Sequence[int], truth: Booleans, predicted: Booleans, score: Floats, resamples: int
+) -> Scored:
+    """Scores of what tells defects from the rest: the decision and the ranking; each (N,), N at least 1."""
+    sample = Sample(dialogues, resamples)
+    return _scored(sample, _defects(sample, truth, predicted, score))
+
+
+def _defects(sample: Sample, truth: Booleans, predicted: Booleans, score: Floats) -> Statistic:
+    decided, ranked = _compared(sample, truth, predicted), detection(sample, score, truth)
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        return {f"defect_{name}": scores for name, scores in (decided(weights) | ranked(weights)).items()}
+
+    return statistic
+
+
+# Success
+
+
+def annotated_success(dialogues: Sequence[Dialogue]) -> tuple[list[int], Booleans]:
+    """The numbers of the dialogues of annotated success, and whether they succeeded."""
+    known = [
+        (number, dialogue.annotation.success)
+        for number, dialogue in enumerate(dialogues)
+        if dialogue.annotation and dialogue.annotation.success is not None
+    ]
+    return [number for number, _ in known], np.array([success for _, success in known], dtype=np.bool_)
+
+
+class AnnotatedGoal(NamedTuple):
+    """A goal of annotated success."""
+
+    dialogue: int
+    turns: frozenset[int]
+    success: bool
+
+
+def goals_of_success(dialogues: Sequence[Dialogue]) -> list[AnnotatedGoal]:
+    """The goals of annotated success that some turn belongs to."""
+    annotated = []
+    for number, dialogue in enumerate(dialogues):
+        of_turns = annotated_goals(dialogue)
+        for goal in (dialogue.annotation.goals or []) if dialogue.annotation else []:
+            turns = frozenset(index for index, each in enumerate(of_turns) if each == goal.goal_id)
+            if goal.success is not None and turns:
+                annotated.append(AnnotatedGoal(number, turns, goal.success))
+    return annotated
+
+
+def labelled_goal(labelled: DialogueLabels, turns: frozenset[int]) -> GoalLabels:
+    """The labelled goal that shares most of these turns; of several the first."""
+    return max(labelled.goals, key=lambda goal: len(turns.intersection(goal.turn_indexes)))
+
+
+def success_probability(labelled: DialogueLabels | GoalLabels) -> float:
+    """P(success)."""
+    return labelled.success_confidence if labelled.success else 1 - labelled.success_confidence
+
+
+def score_success(dialogues: Sequence[int], truth: Booleans, probability: Floats, resamples: int) -> Scored | None:
+    """Scores of P(success) of dialogues or goals; each (N,)."""
+    if not len(dialogues):
+        return None
+    sample = Sample(dialogues, resamples)
+    predicted = probability >= 0.5
+    return _scored(
+        sample,
+        classification(sample, truth.astype(np.int64), predicted.astype(np.int64), OUTCOMES, OUTCOMES),
+        roc_auc(sample, probability, truth),
+        calibration(sample, np.maximum(probability, 1 - probability), predicted == truth),
+    )
+
+
+# Goals and rephrases
+
+
+def score_goal_boundaries(
+    dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int
+) -> dict[str, Scored | None]:
+    """Of `goal_boundary` and `goal_change`."""
+    places, truth, starts, changes = [], [], [], []
+    for number, (dialogue, labelled) in enumerate(zip(dialogues, labels, strict=True)):
+        for goals, turns in zip(pairwise(annotated_goals(dialogue)), pairwise(labelled.turns), strict=True):
+            if None not in goals:
+                places.append(number)
+                truth.append(goals[0] != goals[1])
+                starts.append(turns[1].is_goal_start)
+                changes.append(turns[0].goal_id != turns[1].goal_id)
+    return {
+        "goal_boundary": _score_found(places, truth, starts, resamples),
+        "goal_change": _score_found(places, truth, changes, resamples),
+    }
+
+
+def score_rephrases(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int) -> Scored | None:
+    """Of whether a turn is a rephrase of an earlier one."""
+    places, truth, predicted = [], [], []
+    for number, (dialogue, labelled) in enumerate(zip(dialogues, labels, strict=True)):
+        for back, turn in zip(annotated_rephrases(dialogue), labelled.turns, strict=True):
+            if back != IGNORE:
+                places.append(number)
+                truth.append(back > 0)
+                predicted.append(turn.rephrase_of is not None)
+    return _score_found(places, truth, predicted, resamples)
+
+
+# Intent and slots
+
+
+def score_intents(
+    dialogues: Sequence[Dialogue],
+    frames: Sequence[Sequence[Frame]],
+    resamples: int,
+    abstained: Sequence[Sequence[bool]] | None = None,
+) -> Scored | None:
+    """Accuracy of one frame a turn. `abstained`, one a turn, if given, adds `trusted` and `trusted_accuracy`."""
+    places, right, unsure = [], [], []
+    for number, dialogue in enumerate(dialogues):
+        for index, turn in enumerate(dialogue.turns):
+            if turn.annotation and turn.annotation.intent is not None:
+                places.append(number)
+                right.append(frames[number][index].intent == turn.annotation.intent)
+                unsure.append(abstained is not None and abstained[number][index])
+    if not places:
+        return None
+    sample = Sample(places, resamples)
+    statistics = [shares(sample, accuracy=(right, np.ones(len(right))))]
+    if abstained is not None:
+        statistics.append(_trusted(sample, np.array(right), np.array(unsure)))
+    return _scored(sample, *statistics)
+
+
+def exact_slots(frame: Frame) -> set[tuple[object, ...]]:
+    return {(slot.name, slot.value.lower()) for slot in frame.slots}
+
+
+def slot_spans(frame: Frame) -> set[tuple[object, ...]]:
+    return {(slot.name, slot.start, slot.end) for slot in frame.slots if slot.start is not None}
+
+
+def act_slot_values(frame: Frame) -> set[tuple[object, ...]]:
+    acts = sorted(set((frame.intent or "none").split("+")) - _NO_ACTS_OF_THEIR_OWN)
+    return exact_slots(frame) | ({("+".join(acts),)} if acts else set())
+
+
+def score_items(
+    dialogues: Sequence[Dialogue],
+    frames: Sequence[Sequence[Frame]],
+    items: Callable[[Frame], set[tuple[object, ...]]],
+    resamples: int,
+) -> Scored | None:
+    """Precision, recall and F1 of the items of one frame a turn, over the turns with annotated slots (micro).
+
+    None also where the annotation has no such item at all.
+    """
+    places, counts = [], []
+    for number, dialogue in enumerate(dialogues):
+        for index, turn in enumerate(dialogue.turns):
+            if turn.annotation and turn.annotation.slots is not None:
+                truth = items(Frame(turn.annotation.intent, turn.annotation.slots))
+                said = items(frames[number][index])
+                places.append(number)
+                counts.append((len(truth & said), len(said - truth), len(truth - said)))
+    if not any(right or missed for right, _, missed in counts):
+        return None
+    sample = Sample(places, resamples)
+    right, wrong, missed = np.array(counts).T
+    return _scored(sample, found(sample, right, wrong, missed))
+
+
+# Shared
+
+
+def _scored(sample: Sample, *statistics: Statistic) -> Scored:
+    return Scored(sample.estimate(*statistics), sample.questions, sample.dialogues)
+
+
+def _score_found(
+    dialogues: Sequence[int], truth: Sequence[bool], predicted: Sequence[bool], resamples: int
+) -> Scored | None:
+    if not dialogues:
+        return None
+    sample = Sample(dialogues, resamples)
+    return _scored(sample, _compared(sample, np.array(truth), np.array(predicted)))
+
+
+def _compared(sample: Sample, truth: Booleans, predicted: Booleans) -> Statistic:
+    return found(sample, truth & predicted, ~truth & predicted, truth & ~predicted)
+
+
+def _trusted(sample: Sample, right: Booleans, abstained: Booleans) -> Statistic:
+    """`trusted`, the share of the questions that the model does not abstain from, and its accuracy on these."""
+    kept = ~abstained
+    return shares(sample, trusted=(kept, np.ones(len(kept))), trusted_accuracy=(kept & right, kept))

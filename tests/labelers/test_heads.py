@@ -1,0 +1,243 @@
+"""What each labeler decides, and what it takes for the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from labelers.base import IGNORE, Encoded
+from labelers.failure_point import POINTS
+from labelers.model import Model
+from schemas.log import (
+    Dialogue,
+    DialogueAnnotation,
+    FailurePoint,
+    GoalAnnotation,
+    NluHypothesis,
+    Slot,
+    Turn,
+    TurnAnnotation,
+    validate,
+)
+
+Encode = Callable[[Sequence[Dialogue]], Encoded]
+
+
+def _dialogue(*turns: Turn, annotation: DialogueAnnotation | None = None) -> Dialogue:
+    return validate(Dialogue(dialogue_id="a", turns=list(turns), annotation=annotation))
+
+
+def _plain(turns: int) -> Dialogue:
+    return _dialogue(*(Turn(text="hi") for _ in range(turns)))
+
+
+def _annotated(*annotations: dict[str, object], of_dialogue: DialogueAnnotation | None = None) -> Dialogue:
+    turns = [Turn(text="the weeknd", annotation=TurnAnnotation(**each)) for each in annotations]
+    return _dialogue(*turns, annotation=of_dialogue)
+
+
+# Failure point
+
+
+def test_a_failure_point_is_the_first_that_fails_given_that_those_before_held(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    hazards = torch.tensor([[0.1, 0.5, 0.2, 0.9, 0.3], [0.0, 0.9, 0.99, 0.99, 0.99], [1.0, 0.5, 0.5, 0.5, 0.5]])
+    model.failure_point.hazards = fixed(torch.logit(hazards, eps=1e-9).tolist())
+    labels = model.failure_point.decode(encode([_plain(3)]))
+    for label, row in zip(labels, hazards.tolist(), strict=True):
+        held = 1.0
+        for point, hazard in zip(POINTS[1:], row, strict=True):
+            assert label.probabilities[point] == pytest.approx(held * hazard, abs=1e-5)
+            held *= 1 - hazard
+        assert label.probabilities[FailurePoint.CORRECT] == pytest.approx(held, abs=1e-5)
+        assert sum(label.probabilities.values()) == pytest.approx(1)
+    assert [label.point for label in labels] == [FailurePoint.ASR, FailurePoint.ASR, FailurePoint.WAKE]
+
+
+def test_extreme_hazards_give_a_finite_loss(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:
+    model.failure_point.hazards = fixed([[1e4] * 5, [-1e4] * 5])
+    encoded = encode([_annotated({"failure_point": FailurePoint.RESULT}, {"failure_point": FailurePoint.WAKE})])
+    assert model.failure_point.loss(encoded).isfinite()
+
+
+# Goals
+
+
+def test_goals_may_interleave(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:
+    # Opens; opens; resumes the first, two back; resumes the second, two back; goes on with it.
+    back = [0, 0, 2, 2, 1]
+    model.goal_segmentation.scorer = fixed([[9.0 * (k == each) for k in range(13)] for each in back])
+    (turns,) = model.goal_segmentation.decode(encode([_plain(5)]))
+    assert [turn.goal for turn in turns] == [0, 1, 0, 1, 1]
+    assert [turn.is_start for turn in turns] == [True, True, False, False, False]
+
+
+def test_earlier_turns_of_a_goal_speak_for_it_together(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    scores = [[9.0] + [0.0] * 12, [0.0, 9.0] + [0.0] * 11, [1.5, 1.0, 1.0] + [-9.0] * 10]
+    model.goal_segmentation.scorer = fixed(scores)
+    (turns,) = model.goal_segmentation.decode(encode([_plain(3)]))
+    assert [turn.goal for turn in turns] == [0, 0, 0]
+
+
+def test_a_first_turn_opens_a_goal_without_doubt(model: Model, encode: Encode) -> None:
+    model.goal_segmentation.threshold.fill_(0.999)
+    (first, *_), (only,) = model.goal_segmentation.decode(encode([_plain(3), _plain(1)]))
+    assert first.is_start
+    assert not first.abstained
+    assert not only.abstained
+
+
+def test_goal_truth_is_the_nearest_turn_of_the_goal(model: Model, encode: Encode) -> None:
+    encoded = encode([_annotated(*({"goal_id": goal} for goal in "aabab"), {})])
+    assert model.goal_segmentation.targets(encoded).tolist() == [IGNORE, 1, 0, 2, 2, IGNORE]
+
+
+def test_a_goal_lends_its_success_from_a_dialogue_of_one(model: Model, encode: Encode) -> None:
+    one = _annotated({"goal_id": "a"}, {"goal_id": "a"}, of_dialogue=DialogueAnnotation(success=True))
+    goals = [GoalAnnotation(goal_id="a", success=False), GoalAnnotation(goal_id="b")]
+    two = _annotated({"goal_id": "a"}, {"goal_id": "b"}, of_dialogue=DialogueAnnotation(success=True, goals=goals))
+    assert model.goal_evaluation.targets(encode([one, two])).tolist() == [1, 0, IGNORE]
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_the_success_of_a_whole_dialogue_trains_its_goals(success: bool, model: Model, encode: Encode) -> None:
+    dialogue = _annotated({"goal_id": "a"}, {"goal_id": "b"}, of_dialogue=DialogueAnnotation(success=success))
+    encoded = encode([dialogue])
+    optimizer = torch.optim.Adam(model.goal_evaluation.parameters(), lr=0.05)
+    for _ in range(30):
+        optimizer.zero_grad()
+        model.goal_evaluation.loss(encoded).backward()
+        optimizer.step()
+    (reached,) = model.goal_evaluation.decode(encoded, [[[0], [1]]])
+    assert all(goal.success for goal in reached) is success
+
+
+@pytest.mark.parametrize("sure", [50.0, -50.0])
+@pytest.mark.parametrize("success", [True, False])
+def test_goals_that_are_all_sure_have_a_finite_gradient(
+    sure: float, success: bool, model: Model, encode: Encode
+) -> None:
+    dialogue = _annotated({"goal_id": "a"}, {"goal_id": "b"}, of_dialogue=DialogueAnnotation(success=success))
+    torch.nn.init.zeros_(model.goal_evaluation.score[-1].weight)
+    model.goal_evaluation.score[-1].bias.data = torch.tensor([0.0, sure])
+    model.goal_evaluation.loss(encode([dialogue])).backward()
+    assert all(each.grad.isfinite().all() for each in model.goal_evaluation.parameters() if each.grad is not None)
+
+
+# Rephrase
+
+
+def _asked(failure_point: str | None, value: str = "the weeknd", **more: object) -> dict[str, object]:
+    point = FailurePoint(failure_point) if failure_point else None
+    return {"failure_point": point, "intent": "play", "slots": [Slot(name="artist", value=value)], **more}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "wanted"),
+    [
+        ([_asked("asr"), _asked("correct")], [IGNORE, 1]),
+        ([_asked("asr"), _asked("nlu"), _asked("correct", "The Weeknd")], [IGNORE, 1, 1]),
+        ([_asked("asr"), _asked("correct", "adele"), _asked("correct")], [IGNORE, 0, 2]),
+        ([_asked("correct"), _asked("correct")], [IGNORE, 0]),
+        ([_asked("asr"), *[_asked("correct", str(n)) for n in range(4)], _asked("correct")], [IGNORE, 0, 0, 0, 0, 0]),
+        ([_asked(None), _asked("correct")], [IGNORE, IGNORE]),
+        ([_asked("asr"), {"failure_point": FailurePoint.CORRECT}], [IGNORE, 0]),
+        ([_asked("asr"), _asked("correct", rephrase_of=-1)], [IGNORE, 0]),
+        ([_asked("correct"), _asked("correct", rephrase_of=0)], [IGNORE, 1]),
+    ],
+)
+def test_rephrase_truth(annotations: list[dict[str, object]], wanted: list[int], model: Model, encode: Encode) -> None:
+    assert model.rephrase.targets(encode([_annotated(*annotations)])).tolist() == wanted
+
+
+def test_a_rephrase_names_the_turn_and_never_one_before_the_dialogue(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    model.rephrase.scorer = fixed([[0, 0, 9.0, 0, 0], [0, 9.0, 0, 0, 0], [0, 0, 9.0, 0, 0], [9.0, 0, 0, 0, 0]])
+    (labels,) = model.rephrase.decode(encode([_plain(4)]))
+    assert [label.rephrase_of for label in labels] == [None, 0, 0, None]
+
+
+# Slots
+
+
+def _tagged(model: Model, fixed: type[torch.nn.Module], tags: str) -> None:
+    """The tagger says these: one of O, B, I a user token."""
+    model.slots.token_tags = fixed([[[9.0 * (tag == each) for each in "OBI"] for tag in tags]])
+    torch.nn.init.zeros_(model.slots.state_tags.weight)
+    torch.nn.init.zeros_(model.slots.state_tags.bias)
+
+
+def _accepting(model: Model, accepts: bool) -> None:
+    torch.nn.init.zeros_(model.slots.accept[-1].weight)
+    model.slots.accept[-1].bias.data = torch.tensor([0.0, 9.0 if accepts else -9.0])
+
+
+@pytest.mark.parametrize(
+    ("tags", "values"),
+    [
+        ("OOOOBIIII", ["abba x"]),
+        ("BIOOBIOOB", ["play", "abba", "x"]),
+        ("BIBOOOOOO", ["play"]),
+        ("IIIIOOOOO", ["play"]),
+        ("OOOOOOOOO", []),
+    ],
+)
+@torch.no_grad()
+def test_spans_read_as_the_text_does(
+    tags: str, values: list[str], model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    text = "play abba x"
+    _tagged(model, fixed, tags)
+    (label,) = model.slots.decode(encode([_dialogue(Turn(text=text))]))
+    assert [slot.value for slot in label.slots] == values
+    assert all(text[slot.start : slot.end] == slot.value for slot in label.slots)
+    assert {slot.name for slot in label.slots} <= {"artist"}
+
+
+def _proposing() -> Dialogue:
+    heard = [
+        NluHypothesis(slots=[Slot(name="requested", value="phone"), Slot(name="food", value="Thai")], score=0.6),
+        NluHypothesis(slots=[Slot(name="food", value="thai")], score=0.3),
+    ]
+    meant = [NluHypothesis(slots=[Slot(name="area", value="north")])]
+    return _dialogue(Turn(text="thai up north", nlu=heard), Turn(text="north", nlu=meant))
+
+
+def test_accepted_proposals_are_slots_once_each_and_in_place(model: Model, encode: Encode) -> None:
+    _accepting(model, True)
+    model.slots.token_tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
+    first, second = model.slots.decode(encode([_proposing()]))
+    assert [(slot.name, slot.value, slot.start, slot.end) for slot in first.slots] == [
+        ("requested", "phone", None, None),
+        ("food", "Thai", 0, 4),
+        ("area", "north", 8, 13),
+    ]
+    assert [slot.value for slot in second.slots] == ["north"]
+
+
+def test_proposals_that_are_not_accepted_leave_nothing(model: Model, encode: Encode) -> None:
+    _accepting(model, False)
+    model.slots.token_tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
+    assert [label.slots for label in model.slots.decode(encode([_proposing()]))] == [[], []]
+
+
+@torch.no_grad()
+def test_a_slot_that_both_sources_find_is_one(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:
+    _accepting(model, True)
+    _tagged(model, fixed, "OOOOBIII")
+    nlu = [NluHypothesis(slots=[Slot(name="artist", value="ABBA")])]
+    (label,) = model.slots.decode(encode([_dialogue(Turn(text="play abba", nlu=nlu))]))
+    assert [(slot.value, slot.start, slot.end) for slot in label.slots] == [("ABBA", 5, 9)]
+
+
+def test_slot_truth_is_begin_and_inside_of_the_annotated_span(model: Model, encode: Encode) -> None:
+    slots = [Slot(name="artist", value="abba", start=5, end=9), Slot(name="requested", value="song")]
+    turn = Turn(text="play abba", annotation=TurnAnnotation(slots=slots))
+    targets = model.slots.targets(encode([_dialogue(turn)])).tolist()
+    assert targets == [0, 0, 0, 0, 1, 2, 2, 2]

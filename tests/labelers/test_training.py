@@ -1,0 +1,195 @@
+"""Training and calibration, with a model of the smallest sizes."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from labelers.base import IGNORE
+from labelers.model import Model
+from labelers.training import NEVER, Source, Trainer, TrainingConfig, calibrate, hide, schedule
+from schemas.labels import Label
+from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
+from schemas.ontology import infer
+
+LOGS = Path(__file__).parents[2] / "pipelines" / "demo_logs" / "dialogues.jsonl"
+FAST = TrainingConfig(turns_per_step=16, learning_rate=5e-3, words_learning_rate=2e-3, average_decay=0.9, missing=0.0)
+
+
+@pytest.fixture(scope="module")
+def dialogues() -> list[Dialogue]:
+    return [validate(decode(line, Dialogue)) for line in LOGS.read_bytes().splitlines()]
+
+
+def _requests(count: int) -> list[Dialogue]:
+    """Dialogues of one turn."""
+    points = list(FailurePoint)
+    return [
+        validate(
+            Dialogue(
+                dialogue_id=str(index),
+                turns=[Turn(text="x" * (index % 7 + 1), annotation=TurnAnnotation(failure_point=points[index % 6]))],
+            )
+        )
+        for index in range(count)
+    ]
+
+
+def _source(dialogues: Sequence[Dialogue], passes: float = 1.0, name: str = "demo") -> Source:
+    return Source(name, dialogues, infer(dialogues, annotations=True), passes)
+
+
+def _trainer(folder: Path, sources: Sequence[Source], config: TrainingConfig = FAST) -> Trainer:
+    return Trainer(Model.load(folder).float(), sources, config)
+
+
+def _weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    trainer.finish()
+    return trainer.model.state_dict()
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.slow
+def test_a_small_batch_is_learnt_by_heart(tiny_model_dir: Path, dialogues: list[Dialogue]) -> None:
+    few = dialogues[:4]
+    trainer = _trainer(tiny_model_dir, [_source(few, passes=250)])
+    assert all(math.isfinite(loss) for losses in trainer.run() for loss in losses.values())
+    assert trainer.skipped == 0
+    trainer.finish()
+    labelled = trainer.model.label(few, trainer.sources[0].ontology)
+    for dialogue, labels in zip(few, labelled, strict=True):
+        for turn, label in zip(dialogue.turns, labels.turns, strict=True):
+            assert turn.annotation is not None
+            assert label.failure_point == turn.annotation.failure_point
+            assert label.intent == turn.annotation.intent
+            # Its vocabulary are letters, of which so small a model may tag one too many.
+            assert {(slot.name, slot.value) for slot in label.slots} >= {
+                (slot.name, slot.value) for slot in turn.annotation.slots or []
+            }
+        goals = [turn.annotation.goal_id for turn in dialogue.turns if turn.annotation]
+        assert len(labels.goals) == len(set(goals))
+        assert dialogue.annotation is not None
+        assert labels.success == dialogue.annotation.success
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_model_dir: Path, dialogues: list[Dialogue]) -> None:
+    trained = []
+    for seed in (1, 1, 2):
+        config = TrainingConfig(turns_per_step=64, seed=seed)
+        trainer = _trainer(tiny_model_dir, [_source(dialogues)], config)
+        for _ in trainer.run():
+            pass
+        trained.append(_weights(trainer))
+    assert _same(trained[0], trained[1])
+    assert not _same(trained[0], trained[2])
+
+
+def test_a_resumed_run_gives_the_weights_of_an_undisturbed_one(tiny_model_dir: Path, dialogues: list[Dialogue]) -> None:
+    sources = [_source(dialogues[:20]), _source(dialogues[20:], name="more")]
+    undisturbed, killed = (_trainer(tiny_model_dir, sources) for _ in range(2))
+    assert len(undisturbed.steps) > 4
+    for _ in undisturbed.run():
+        pass
+    for _ in killed.run():
+        if killed.step == 3:
+            break
+    file = io.BytesIO()
+    torch.save(killed.state(), file)
+    file.seek(0)
+
+    resumed = _trainer(tiny_model_dir, sources)
+    resumed.restore(torch.load(file, weights_only=True))
+    for _ in resumed.run():
+        pass
+    assert resumed.step == undisturbed.step
+    assert _same(_weights(resumed), _weights(undisturbed))
+
+
+def test_dialogues_of_one_turn_beside_longer_ones_have_finite_gradients(
+    tiny_model_dir: Path, dialogues: list[Dialogue]
+) -> None:
+    trainer = _trainer(tiny_model_dir, [_source(dialogues[:12]), _source(_requests(40), name="requests")])
+    losses = list(trainer.run())
+    assert trainer.skipped == 0
+    assert all(math.isfinite(loss) for step in losses for loss in step.values())
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert all(math.isfinite(turn.defect_probability) for turn in trainer.model.label(dialogues)[0].turns)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_and_is_told(
+    tiny_model_dir: Path, dialogues: list[Dialogue]
+) -> None:
+    trainer = _trainer(tiny_model_dir, [_source(dialogues[:2])])
+    trainer.model.failure_point.hazards.register_forward_hook(lambda *args: args[2] * torch.inf)
+    before = copy.deepcopy(trainer.model.state_dict())
+    next(trainer.run())
+    assert trainer.skipped == 1
+    assert _same(trainer.model.state_dict(), before)
+
+
+def test_a_schedule_shows_every_dialogue_as_often_as_asked(dialogues: list[Dialogue]) -> None:
+    steps = schedule([_source(dialogues, passes=1.4), _source(_requests(10), passes=2)], FAST)
+    seen = [[index for step in steps if step.source == source for index in step.dialogues] for source in range(2)]
+    assert sorted(seen[1]) == sorted([*range(10)] * 2)
+    assert set(seen[0]) == set(range(len(dialogues)))
+    assert len(seen[0]) == round(1.4 * len(dialogues))
+    assert max(sum(len(dialogues[i].turns) for i in step.dialogues) for step in steps if step.source == 0) <= 16
+
+
+def test_hiding_leaves_the_dialogue_and_its_words_alone(dialogues: list[Dialogue]) -> None:
+    before = msgspec.json.encode(dialogues[0])
+    hidden = [hide(dialogues[0], random.Random(seed)) for seed in range(20)]
+    assert msgspec.json.encode(dialogues[0]) == before
+    assert len({msgspec.json.encode(each) for each in hidden}) == 4
+    for each in hidden:
+        assert [turn.text for turn in each.turns] == [turn.text for turn in dialogues[0].turns]
+
+
+@pytest.mark.parametrize("precision", [0.3, 0.6])
+def test_what_calibration_keeps_has_the_asked_for_precision(
+    precision: float, tiny_model_dir: Path, dialogues: list[Dialogue]
+) -> None:
+    model = Model.load(tiny_model_dir).float()
+    source = _source(dialogues)
+    report = calibrate(model, [source], precision)
+    assert report.keys() == set(Label)
+    with torch.inference_mode():
+        encoded = model.encode(dialogues, model.encode_ontology(source.ontology))
+        for label, labeler in model.labelers.items():
+            targets = labeler.targets(encoded)
+            sure, best = labeler.probabilities(labeler.logits(encoded)).max(dim=-1)
+            kept = (sure >= labeler.threshold) & (targets != IGNORE)
+            assert float(kept.sum()) == pytest.approx(report[label]["coverage"] * report[label]["questions"], abs=1)
+            assert not kept.any() or (best == targets)[kept].float().mean() >= precision - 0.02
+
+
+def test_equal_confidences_are_kept_together_or_not_at_all(tiny_model_dir: Path) -> None:
+    # Nothing but a constant to go by, and four in six are right: 0.9 cannot be had.
+    model = Model.load(tiny_model_dir).float()
+    torch.nn.init.zeros_(model.failure_point.hazards[-1].weight)
+    requests = _requests(30)
+    for index, request in enumerate(requests):
+        request.turns[0].annotation = TurnAnnotation(failure_point=FailurePoint("asr" if index % 3 else "nlu"))
+    model.failure_point.hazards[-1].bias.data = torch.tensor([-9.0, 9.0, 0.0, 0.0, 0.0])
+    report = calibrate(model, [_source(requests)], 0.9)
+    assert report[Label.FAILURE_POINT]["coverage"] == 0
+    assert float(model.failure_point.threshold) == NEVER
+    (labels,) = model.label(requests[:1])
+    assert Label.FAILURE_POINT in labels.turns[0].abstained
+
+
+@pytest.mark.parametrize("wrong", [{"turns_per_step": 0}, {"missing": 1.0}, {"precision": 1.0}, {"warmup": -0.1}])
+def test_a_config_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        TrainingConfig(**wrong)

@@ -1,0 +1,360 @@
+"""What is asked of the labels, and the whole job on the demo logs with a model that knows nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from encoders.features import NUMBERS
+from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
+from pipelines.demo import LOGS
+from pipelines.errors import UserError
+from pipelines.evaluate import EVALUATION, parse, run
+from pipelines.evaluation import Evaluation, Graded, Score, coverages
+from pipelines.scoring import (
+    CORRECT,
+    FailurePoints,
+    Frame,
+    Scored,
+    act_slot_values,
+    exact_slots,
+    goals_of_success,
+    labelled_goal,
+    score_failure_points,
+    score_goal_boundaries,
+    score_intents,
+    score_items,
+    score_rephrases,
+    slot_spans,
+    success_probability,
+)
+from schemas.labels import DialogueLabels, GoalLabels, TurnLabels
+from schemas.log import (
+    Dialogue,
+    DialogueAnnotation,
+    FailurePoint,
+    GoalAnnotation,
+    NluHypothesis,
+    Slot,
+    Turn,
+    TurnAnnotation,
+)
+
+
+def dialogue(*annotations: TurnAnnotation, goals: list[GoalAnnotation] | None = None) -> Dialogue:
+    turns = [Turn(text="play a song", annotation=each) for each in annotations]
+    return Dialogue(dialogue_id="d", turns=turns, annotation=DialogueAnnotation(goals=goals))
+
+
+def labels(
+    goals: Sequence[int],
+    success: Sequence[tuple[bool, float]] | None = None,
+    rephrase_of: Sequence[int | None] | None = None,
+) -> DialogueLabels:
+    """Labels of a dialogue whose turns belong to these goals."""
+    turns = [
+        TurnLabels(
+            dialogue_id="d",
+            turn_index=index,
+            goal_id=f"d#{goal}",
+            is_goal_start=goal not in goals[:index],
+            intent=None,
+            intent_confidence=None,
+            slots=[],
+            failure_point=FailurePoint.CORRECT,
+            failure_point_confidence=1.0,
+            failure_point_probabilities={},
+            defect_probability=0.0,
+            rephrase_of=rephrase_of[index] if rephrase_of else None,
+            feedback_signals=[],
+            abstained=[],
+        )
+        for index, goal in enumerate(goals)
+    ]
+    numbers = sorted(set(goals))
+    decided = success or [(True, 1.0)] * len(numbers)
+    goal_labels = [
+        GoalLabels(
+            dialogue_id="d",
+            goal_id=f"d#{number}",
+            turn_indexes=[index for index, goal in enumerate(goals) if goal == number],
+            intent=None,
+            success=reached,
+            success_confidence=confidence,
+            failure_point=FailurePoint.CORRECT,
+            failure_turn=None,
+        )
+        for number, (reached, confidence) in zip(numbers, decided, strict=True)
+    ]
+    return DialogueLabels(
+        dialogue_id="d",
+        turn_count=len(goals),
+        goal_count=len(goal_labels),
+        defect_count=0,
+        success=True,
+        success_confidence=1.0,
+        turns=turns,
+        goals=goal_labels,
+    )
+
+
+def value(scored: Scored | None, metric: str) -> float:
+    assert scored is not None
+    return scored.estimates[metric].value
+
+
+# What is asked
+
+
+def test_a_return_to_an_earlier_goal_is_a_boundary_that_no_goal_start_finds() -> None:
+    logs = [dialogue(*(TurnAnnotation(goal_id=goal) for goal in "ABBA"))]
+    scored = score_goal_boundaries(logs, [labels([0, 1, 1, 0])], 5)
+    assert value(scored["goal_boundary"], "recall") == 0.5
+    assert value(scored["goal_boundary"], "precision") == 1
+    assert value(scored["goal_change"], "f1") == 1
+
+
+def test_the_first_turn_is_no_boundary() -> None:
+    scored = score_goal_boundaries([dialogue(*(TurnAnnotation(goal_id="A"),) * 3)], [labels([0, 0, 0])], 5)
+    assert np.isnan(value(scored["goal_boundary"], "f1"))
+    assert scored["goal_boundary"] is not None
+    assert scored["goal_boundary"].questions == 2
+
+
+def test_turns_without_an_annotated_goal_are_not_asked() -> None:
+    logs = [dialogue(TurnAnnotation(goal_id="A"), TurnAnnotation(), TurnAnnotation(goal_id="B"))]
+    assert score_goal_boundaries(logs, [labels([0, 1, 2])], 5)["goal_boundary"] is None
+
+
+def test_slots_are_compared_by_name_and_value_in_any_case() -> None:
+    truth = TurnAnnotation(slots=[Slot(name="artist", value="The Weeknd"), Slot(name="song", value="hurt")])
+    said = Frame(None, [Slot(name="artist", value="the weeknd"), Slot(name="genre", value="hurt")])
+    scored = score_items([dialogue(truth)], [[said]], exact_slots, 5)
+    assert [value(scored, name) for name in ("precision", "recall", "f1")] == [0.5, 0.5, 0.5]
+
+
+def test_spans_are_compared_by_place_and_only_where_there_is_one() -> None:
+    truth = TurnAnnotation(
+        slots=[Slot(name="artist", value="x", start=0, end=4), Slot(name="requested", value="phone")]
+    )
+    said = Frame(None, [Slot(name="artist", value="y", start=0, end=4)])
+    assert value(score_items([dialogue(truth)], [[said]], slot_spans, 5), "f1") == 1
+
+
+def test_a_turn_whose_slots_are_not_annotated_is_not_asked() -> None:
+    said = Frame(None, [Slot(name="artist", value="x")])
+    assert score_items([dialogue(TurnAnnotation(intent="play"))], [[said]], exact_slots, 5) is None
+
+
+def test_act_slot_values_are_the_slots_and_the_acts_without_slots() -> None:
+    frame = Frame("inform+reqalts+affirm", [Slot(name="food", value="Thai")])
+    assert act_slot_values(frame) == {("food", "thai"), ("affirm+reqalts",)}
+    assert act_slot_values(Frame("none", [])) == set()
+
+
+def test_an_intent_that_the_model_does_not_give_is_wrong() -> None:
+    logs = [dialogue(TurnAnnotation(intent="play"), TurnAnnotation(intent="stop"), TurnAnnotation())]
+    frames = [[Frame("play", []), Frame(None, []), Frame("play", [])]]
+    scored = score_intents(logs, frames, 5, abstained=[[False, True, False]])
+    assert value(scored, "accuracy") == 0.5
+    assert value(scored, "trusted") == 0.5
+    assert value(scored, "trusted_accuracy") == 1
+
+
+def test_a_rephrase_follows_from_the_annotated_failure() -> None:
+    slots = [Slot(name="food", value="thai")]
+    failed = TurnAnnotation(intent="inform", slots=slots, failure_point=FailurePoint.ASR)
+    again = TurnAnnotation(intent="inform", slots=slots, failure_point=FailurePoint.CORRECT)
+    scored = score_rephrases([dialogue(failed, again)], [labels([0, 0], rephrase_of=[None, 0])], 5)
+    assert value(scored, "f1") == 1
+    assert scored is not None
+    assert scored.questions == 1
+
+
+def test_a_goals_success_is_that_of_the_labelled_goal_which_shares_most_turns() -> None:
+    annotations = [TurnAnnotation(goal_id=goal) for goal in "AAAB"]
+    logs = [dialogue(*annotations, goals=[GoalAnnotation(goal_id="A", success=True), GoalAnnotation(goal_id="B")])]
+    (goal,) = goals_of_success(logs)
+    labelled = labels([0, 1, 1, 1], success=[(True, 0.6), (False, 0.9)])
+    assert success_probability(labelled_goal(labelled, goal.turns)) == pytest.approx(0.1)
+
+
+def test_a_defect_is_any_failure_point_but_correct() -> None:
+    points = [FailurePoint.CORRECT, FailurePoint.ASR, FailurePoint.NLU, FailurePoint.CORRECT]
+    asked = FailurePoints.of([dialogue(*(TurnAnnotation(failure_point=point) for point in points))])
+    said = np.array([[0.9, 0, 0.1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0.6, 0, 0, 0.4, 0, 0], [0.2, 0.8, 0, 0, 0, 0]])
+    scored = score_failure_points(asked, said, ["correct", "asr", "nlu"], 5)
+    assert value(scored, "accuracy") == 0.25
+    assert value(scored, "defect_f1") == 0.5
+    # By defect probability: the second turn (a defect), the fourth (none), the third (a defect).
+    assert value(scored, "defect_average_precision") == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_coverage_of_defects_is_of_the_defects() -> None:
+    graded = Graded(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
+    at_80 = {label: coverages(label, graded)[0] for label in ("defect", "failure_point")}
+    assert (at_80["defect"].threshold, at_80["defect"].coverage) == (0.9, 0.5)
+    assert at_80["failure_point"].coverage == 0.25
+
+
+# Baselines
+
+
+def rows(scores: Sequence[float]) -> Any:
+    features = np.full((len(scores), len(NUMBERS) + 1), np.nan, dtype=np.float32)
+    features[:, NUMBERS.index("asr_score")] = scores
+    features[:, -1] = 3
+    return features
+
+
+def test_the_asr_threshold_is_the_one_with_the_best_f1() -> None:
+    baseline = AsrThreshold.fit(rows([0.9, 0.8, 0.3, 0.2]), np.array([False, False, True, True]))
+    assert baseline is not None
+    assert baseline.find(rows([0.5, 0.31, 0.3, 0.1, np.nan])).tolist() == [False, False, True, True, True]
+
+
+def test_without_scores_there_is_no_asr_threshold() -> None:
+    assert AsrThreshold.fit(rows([np.nan, np.nan]), np.array([True, False])) is None
+
+
+def test_gradient_boosting_learns_and_leaves_out_what_does_not_vary() -> None:
+    features = rows([0.9] * 60 + [0.1] * 60)
+    boosting = GradientBoosting.fit(features, np.array([CORRECT] * 60 + [2] * 60))
+    assert boosting is not None
+    probabilities = boosting.probabilities(rows([0.95, 0.05]))
+    assert probabilities.shape == (2, 6)
+    assert probabilities.argmax(axis=1).tolist() == [CORRECT, 2]
+
+
+def test_gradient_boosting_needs_two_answers() -> None:
+    assert GradientBoosting.fit(rows([0.1, 0.9]), np.array([CORRECT, CORRECT])) is None
+
+
+def test_the_assistants_own_outputs_are_its_first_hypotheses() -> None:
+    turns = [Turn(text="x", nlu=[NluHypothesis(intent="play"), NluHypothesis(intent="stop")]), Turn(text="y")]
+    assert live_frames([Dialogue(dialogue_id="d", turns=turns)]) == [[Frame("play", []), Frame(None, [])]]
+    assert live_frames([Dialogue(dialogue_id="d", turns=turns[1:])]) is None
+
+
+# The job
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    options = ["--input", str(LOGS), "--model", str(tiny_model_dir), "--output", str(folder)]
+    run([*options, "--baselines", "--resamples", "20", "--threads", "1"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(output: Path) -> Evaluation:
+    return msgspec.json.decode((output / EVALUATION).read_bytes(), type=Evaluation)
+
+
+def find(evaluation: Evaluation, **wanted: object) -> list[Score]:
+    return [each for each in evaluation.scores if all(getattr(each, name) == of for name, of in wanted.items())]
+
+
+@pytest.mark.slow
+def test_every_annotated_label_of_the_demo_logs_is_scored(evaluation: Evaluation) -> None:
+    assert {each.label for each in find(evaluation, predictor="model")} == {
+        "failure_point",
+        "success",
+        "goal_success",
+        "goal_boundary",
+        "goal_change",
+        "intent",
+        "slots",
+        "slot_spans",
+        "rephrase",
+    }
+    assert {each.predictor for each in evaluation.scores} == {
+        "model",
+        "asr_threshold",
+        "gradient_boosting",
+        "live_assistant",
+        "majority",
+    }
+
+
+@pytest.mark.slow
+def test_scores_and_confusion_tell_of_the_same_turns(evaluation: Evaluation) -> None:
+    (accuracy,) = find(evaluation, label="failure_point", predictor="model", metric="accuracy")
+    table = np.array(evaluation.confusion)
+    assert table.sum() == accuracy.questions == evaluation.turns
+    assert accuracy.value == pytest.approx(np.trace(table) / table.sum())
+
+
+@pytest.mark.slow
+def test_slices_add_up_to_all_turns(evaluation: Evaluation) -> None:
+    slices = find(evaluation, predictor="model", metric="defect_f1", slice_by="device")
+    assert len(slices) > 1
+    assert sum(each.questions for each in slices) == evaluation.turns
+
+
+@pytest.mark.slow
+def test_the_pictures_are_there(output: Path) -> None:
+    for name in ("confusion.png", "reliability.png", "coverage.png"):
+        assert (output / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_run_is_in_mlflow(output: Path, evaluation: Evaluation) -> None:
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{output / 'mlflow.db'}"
+    client = MlflowClient(store, store)
+    experiment = client.get_experiment_by_name("faultline-evaluate")
+    assert experiment is not None
+    (logged,) = client.search_runs([experiment.experiment_id])
+    (score,) = find(evaluation, label="failure_point", predictor="gradient_boosting", metric="macro_f1")
+    assert logged.data.metrics["gradient_boosting/failure_point/macro_f1"] == pytest.approx(score.value)
+    assert {each.path for each in client.list_artifacts(logged.info.run_id)} >= {EVALUATION, "coverage.png"}
+
+
+def mistake(*options: str) -> str:
+    with pytest.raises(UserError) as error:
+        run(options)
+    return str(error.value)
+
+
+def test_baselines_are_not_scored_on_what_they_learned(tmp_path: Path) -> None:
+    said = mistake("--input", str(LOGS), "--output", str(tmp_path), "--part", "all", "--baselines")
+    assert "choose --part test" in said
+
+
+def test_an_unknown_failure_point_is_named(tmp_path: Path) -> None:
+    said = mistake("--input", str(LOGS), "--output", str(tmp_path), "--failure-points", "correct,asrr")
+    assert "'asrr'" in said
+    assert "wake" in said
+
+
+def test_the_counted_failure_points_are_in_their_own_order(tmp_path: Path) -> None:
+    settings = parse(["--input", "x", "--output", str(tmp_path), "--failure-points", "nlu, correct"])
+    assert settings.failure_points == ("correct", "nlu")
+
+
+def test_logs_without_annotations_are_a_mistake(tmp_path: Path, tiny_model_dir: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps({"dialogue_id": "d", "turns": [{"text": "hello"}]}) + "\n")
+    said = mistake(
+        "--input", str(log), "--output", str(tmp_path / "out"), "--model", str(tiny_model_dir), "--part", "all"
+    )
+    assert said.startswith("Nothing in these logs is annotated")
+
+
+def test_annotations_of_other_logs_are_a_mistake(tmp_path: Path, tiny_model_dir: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    shutil.copy(LOGS, log)
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"dialogue_id": "elsewhere", "failure_points": ["correct"]}) + "\n")
+    options = ["--input", str(log), "--output", str(tmp_path / "out"), "--model", str(tiny_model_dir)]
+    assert "names no dialogue of the input" in mistake(*options, "--annotations", str(other))

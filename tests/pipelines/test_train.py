@@ -1,0 +1,163 @@
+"""`faultline train` as a person runs it: on the demo logs, from a tiny RoBERTa checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelers.model import Model
+from labelers.training import Trainer
+from pipelines import train
+from pipelines.cli import main
+from pipelines.logs import read_logs
+from pipelines.tracking import resolve_model
+from schemas.labels import Label
+
+LOGS = Path(__file__).parents[2] / "pipelines" / "demo_logs" / "dialogues.jsonl"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa of the smallest sizes, as transformers saves it."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+    folder = tmp_path_factory.mktemp("roberta")
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train([str(LOGS)], vocab_size=400, special_tokens=special)
+    vocabulary, merges = bpe.save_model(str(tmp_path_factory.mktemp("bpe")))
+    RobertaTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=bpe.get_vocab_size(), max_position_embeddings=514, type_vocab_size=1, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command(checkpoint: Path) -> Callable[..., list[str]]:
+    def build(output: Path, *more: str) -> list[str]:
+        small = ["--init", str(checkpoint), "--width", "16", "--passes", "4", "--threads", "1"]
+        return ["train", "--input", str(LOGS), "--output", str(output), *small, *more]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def trained(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a whole run."""
+    output = tmp_path_factory.mktemp("trained")
+    assert main(command(output, "--alias", "best")) == 0
+    return output
+
+
+def test_the_model_labels(trained: Path) -> None:
+    dialogues = read_logs([str(LOGS)], "jsonl").dialogues
+    labelled = Model.load(trained / "model").label(dialogues)
+    assert [labels.dialogue_id for labels in labelled] == [dialogue.dialogue_id for dialogue in dialogues]
+    turns = [turn for labels in labelled for turn in labels.turns]
+    assert all(sum(turn.failure_point_probabilities.values()) == pytest.approx(1, abs=1e-5) for turn in turns)
+    known = {turn.annotation.intent for dialogue in dialogues for turn in dialogue.turns if turn.annotation}
+    assert {turn.intent for turn in turns} <= known | {"fallback"}
+
+
+def test_the_model_is_registered_as_it_is_on_disk(trained: Path) -> None:
+    registered = resolve_model("models:/faultline@best", f"sqlite:///{trained / 'mlflow.db'}")
+    assert Model.load(registered).version == Model.load(trained / "model").version
+
+
+def test_the_record_beside_the_model_has_the_recipe_and_no_paths(trained: Path) -> None:
+    record = (trained / "model" / "training.json").read_text()
+    assert str(trained) not in record
+    assert str(LOGS.parent) not in record
+    told = json.loads(record)
+    assert told["model_version"] == Model.load(trained / "model").version
+    assert told["steps"] > 0
+    assert told["skipped_steps"] == 0
+    assert told["calibration"].keys() == set(Label)
+
+
+def test_a_finished_run_leaves_no_checkpoint(trained: Path) -> None:
+    assert not (trained / "checkpoint.pt").exists()
+
+
+def test_a_killed_run_goes_on_to_the_same_model(
+    trained: Path, command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Trainer._one
+
+    def killed(trainer: Trainer) -> dict[Label, float]:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+        return one(trainer)
+
+    with monkeypatch.context() as context:
+        context.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+        context.setattr(Trainer, "_one", killed)
+        assert main(command(tmp_path)) == 130
+    assert (tmp_path / "checkpoint.pt").exists()
+    seen = []
+    monkeypatch.setattr(Trainer, "_one", lambda trainer: (seen.append(trainer.step), one(trainer))[1])
+    assert main(command(tmp_path)) == 0
+    assert seen[0] == 2
+    assert Model.load(tmp_path / "model").version == Model.load(trained / "model").version
+
+
+def test_a_checkpoint_of_other_options_is_not_gone_on_from(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def stop(trainer: Trainer) -> dict[Label, float]:
+        seen.append(trainer.step)
+        if len(seen) > 2:
+            raise KeyboardInterrupt
+        return one(trainer)
+
+    one = Trainer._one
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(Trainer, "_one", stop)
+    assert main(command(tmp_path)) == 130
+    assert main(command(tmp_path, "--seed", "2")) == 130
+    assert seen == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input-format", "nosuch"], "Unknown input format 'nosuch'"),
+        (["--width", "10"], "--width 10 must be a multiple of 4"),
+        (["--precision", "1"], "--precision 1 must be more than 0 and less than 1"),
+        (["--passes", "0"], "'0' is not a number greater than 0"),
+        (["--passes", "1", "--passes", "2"], "--passes is given 3 times for 1 --input"),
+        (["--ontology", "nothing.json"], "Cannot read --ontology nothing.json"),
+        (["--annotations", "nothing.jsonl"], "Cannot read the annotations nothing.jsonl"),
+        (["--annotations", "{other}"], "names no dialogue of the inputs"),
+        (["--init", "{empty}"], "cannot be loaded as a RoBERTa checkpoint"),
+        (["--output", "gs://bucket/model"], "must be a local folder"),
+        (["--output", "{file}/model"], "Cannot write to --output"),
+        (["--input", "{empty}/*"], "{empty}"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    options: list[str],
+    message: str,
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {name: tmp_path / name for name in ("other", "file", "empty")}
+    places["other"].write_text('{"dialogue_id": "of another log", "failure_points": ["asr"]}\n')
+    places["file"].write_text("")
+    places["empty"].mkdir()
+    options = [option.format(**places) for option in options]
+    assert main(command(tmp_path / "output", *options)) == 2
+    said = capsys.readouterr().err
+    assert message.format(**places) in said
+    assert "Traceback" not in said
