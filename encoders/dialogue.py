@@ -21,11 +21,6 @@ from torch.nn import functional
 
 from encoders.batching import WINDOWS
 
-# PyTorch's fused inference path takes an additive mask for a boolean one: in evaluation mode, without gradients, a
-# learned bias gives other states than in training, or NaN (seen with 2.13). For the whole process, since it cannot be
-# switched for one module, and jobs run in several threads.
-torch.backends.mha.set_fastpath_enabled(False)
-
 WINDOW = WINDOWS[-1]
 MARGIN = 16
 """Turns of context that a turn has on either side in its window, where the dialogue has them."""
