@@ -181,6 +181,21 @@ def log_evaluation_run(
     return run_id
 
 
+def log_report_run(
+    *,
+    tracking_uri: str,
+    experiment: str,
+    parameters: Mapping[str, object],
+    metrics: Mapping[str, float],
+    page: Path,
+) -> str:
+    """Writes one run of `faultline report` with its page, and returns its MLflow run id. Raises `TrackingError`."""
+    with _open_run(tracking_uri, experiment, page.stem, {"faultline.job": "report"}, None) as (client, run_id):
+        _log_values(client, run_id, parameters, [metrics])
+        client.log_artifact(run_id, str(page))
+    return run_id
+
+
 def resolve_model(uri: str, tracking_uri: str | None) -> Path:
     """The local folder of a model: `builtin`, a folder, `models:/name/version` or `models:/name@alias`.
 
