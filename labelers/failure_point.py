@@ -4,6 +4,8 @@
   first by construction and the six probabilities sum to 1 (Singer and Willett 1993 for discrete-time hazards;
   the ordering of components as in failure point isolation, NAACL 2022 industry track).
 - P(correct) is what is left when no component failed.
+- A component that took no part cannot fail: a request without ASR hypotheses was typed (`schemas.log`), so neither
+  waking up nor speech recognition is to blame, whatever the words look like.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from schemas.log import FailurePoint
 
 POINTS = tuple(FailurePoint)
 """The order of the columns: correct, then the components from upstream to downstream."""
+_ABSENT = -30.0
+"""The hazard, in logits, of a component that took no part; finite, so that a log that says otherwise can be learnt
+from."""
 
 
 class FailurePointLabel(NamedTuple):
@@ -42,6 +47,7 @@ class FailurePointLabeler(Labeler):
     def logits(self, encoded: Encoded) -> Tensor:
         """(N, 6) log-probabilities in the order of `POINTS`."""
         hazards = self.hazards(encoded.states).float()  # (N, 5): wake, asr, nlu, er, result
+        hazards = hazards.masked_fill(_absent(encoded), _ABSENT)
         fails, holds = functional.logsigmoid(hazards), functional.logsigmoid(-hazards)
         survived = torch.cumsum(holds, dim=-1)  # (N, 5)
         reached = torch.cat([torch.zeros_like(survived[:, :1]), survived[:, :-1]], dim=-1)
@@ -72,3 +78,13 @@ class FailurePointLabeler(Labeler):
             )
             for index, row in zip(best, probabilities.tolist(), strict=True)
         ]
+
+
+def _absent(encoded: Encoded) -> Tensor:
+    """(N, 5), True where the log says that a component took no part."""
+    rows = []
+    for dialogue in encoded.dialogues:
+        for turn in dialogue.turns:
+            typed = not turn.asr
+            rows.append((typed and turn.wake_score is None, typed, False, False, False))
+    return torch.tensor(rows, device=encoded.states.device)

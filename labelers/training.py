@@ -215,7 +215,7 @@ class Trainer:
         }
 
 
-_KINDS = ("asr", "nlu", "response", "scores")
+_KINDS = ("alternatives", "nlu", "response", "scores")
 
 
 def hide(dialogue: Dialogue, rng: random.Random) -> Dialogue:
@@ -225,8 +225,9 @@ def hide(dialogue: Dialogue, rng: random.Random) -> Dialogue:
     hidden.turns = []
     for turn in dialogue.turns:
         turn = copy.copy(turn)
-        if kind == "asr":
-            turn.asr = []
+        if kind == "alternatives":
+            # Without any hypothesis it would be another request: a typed one.
+            turn.asr = [msgspec.structs.replace(each, score=None) for each in turn.asr[:1]]
         elif kind == "nlu":
             turn.nlu = []
         elif kind == "response":

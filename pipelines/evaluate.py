@@ -498,3 +498,9 @@ def _parser() -> OptionParser:
     add("--mlflow-tracking-uri", metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline-evaluate", metavar="NAME", help="MLflow experiment (default: %(default)s)")
     return parser
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

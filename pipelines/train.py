@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -412,3 +413,9 @@ def _parser() -> OptionParser:
     add("--name", default="faultline", help="name in the model registry (default: faultline)")
     add("--alias", default=None, help="alias in the registry that moves to the new version (default: none)")
     return parser
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -11,6 +11,7 @@ from labelers.base import IGNORE, Encoded
 from labelers.failure_point import POINTS
 from labelers.model import Model
 from schemas.log import (
+    AsrHypothesis,
     Dialogue,
     DialogueAnnotation,
     FailurePoint,
@@ -30,11 +31,13 @@ def _dialogue(*turns: Turn, annotation: DialogueAnnotation | None = None) -> Dia
 
 
 def _plain(turns: int) -> Dialogue:
-    return _dialogue(*(Turn(text="hi") for _ in range(turns)))
+    return _dialogue(*(Turn(asr=[AsrHypothesis(text="hi")]) for _ in range(turns)))
 
 
 def _annotated(*annotations: dict[str, object], of_dialogue: DialogueAnnotation | None = None) -> Dialogue:
-    turns = [Turn(text="the weeknd", annotation=TurnAnnotation(**each)) for each in annotations]
+    turns = [
+        Turn(asr=[AsrHypothesis(text="the weeknd")], annotation=TurnAnnotation(**each)) for each in annotations
+    ]
     return _dialogue(*turns, annotation=of_dialogue)
 
 
@@ -55,6 +58,18 @@ def test_a_failure_point_is_the_first_that_fails_given_that_those_before_held(
         assert label.probabilities[FailurePoint.CORRECT] == pytest.approx(held, abs=1e-5)
         assert sum(label.probabilities.values()) == pytest.approx(1)
     assert [label.point for label in labels] == [FailurePoint.ASR, FailurePoint.ASR, FailurePoint.WAKE]
+
+
+def test_speech_recognition_is_not_to_blame_for_a_typed_request(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    model.failure_point.hazards = fixed([[9.0, 9.0, -9.0, 0.0, -9.0]] * 3)
+    spoken, typed = Turn(asr=[AsrHypothesis(text="hi")]), Turn(text="hi")
+    woken = Turn(text="hi", wake_score=0.4)
+    labels = model.failure_point.decode(encode([_dialogue(spoken, typed, woken)]))
+    assert [label.point for label in labels] == [FailurePoint.WAKE, FailurePoint.ER, FailurePoint.WAKE]
+    assert labels[1].probabilities[FailurePoint.ASR] < 1e-6
+    assert labels[1].probabilities[FailurePoint.ER] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_extreme_hazards_give_a_finite_loss(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -19,6 +20,19 @@ def test_help_names_every_job_and_imports_none(capsys: pytest.CaptureFixture[str
     assert all(name in said for name in jobs())
     code = "import sys; from pipelines.cli import main; main(['--help']); sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("job", jobs())
+def test_a_job_is_also_a_module_that_python_runs(
+    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _ = jobs()[job]
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"usage: faultline {job}")
 
 
 def test_an_unknown_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
