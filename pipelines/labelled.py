@@ -17,7 +17,7 @@ import datetime as dt
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,7 @@ from pipelines.sessions import Frame, bucket_count, partition, read_sessions, se
 from pipelines.staging import Staging
 from schemas.formats import DialogueFormat, EventFormat, UnknownFormatError, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES
-from schemas.log import ARROW_SCHEMA
+from schemas.log import ARROW_SCHEMA, Dialogue
 
 BATCH_TURNS = 4_000
 """Turns of the logs that are held in memory at a time, about."""
@@ -192,6 +192,21 @@ class Labelled:
             except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
                 raise RunFailed(f"Cannot open the labels in {folder}: {' '.join(str(error).split())}.") from error
             return cls(folder, manifests, connection, tuple(notes), resources.pop_all())
+
+    def dialogues(self, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Dialogue]]:
+        """These dialogues, named by dataset and id, whole: read from the logs once more, in the order of the input.
+
+        One whose log cannot be read, or does not have it, is not among them.
+        """
+        for manifest in self.manifests:
+            missing = {dialogue_id for dataset, dialogue_id in wanted if dataset == manifest.dataset}
+            sources, _ = _readable(manifest.sources)
+            with tempfile.TemporaryDirectory(prefix="faultline-") as temporary:
+                items = _items(manifest, sources, Staging(temporary)) if missing else iter(())
+                while missing and (item := next(items, None)) is not None:
+                    if item.dialogue is not None and item.dialogue.dialogue_id in missing:
+                        missing.remove(item.dialogue.dialogue_id)
+                        yield (manifest.dataset, item.dialogue.dialogue_id), item.dialogue
 
     def close(self) -> None:
         """Closes the connection and deletes the temporary database."""
