@@ -27,7 +27,7 @@ from pipelines.errors import RunFailed, UserError
 from pipelines.logs import logged_ontology
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
 from pipelines.progress import RunProgress
-from pipelines.publish import VALIDATION_JSON, Manifest
+from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
 from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
 from pipelines.settings import LabelSettings, parse
 from pipelines.staging import LOGS
@@ -149,10 +149,11 @@ def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
         settings=_shown_settings(plan),
         summary=summary,
         parts=tuple(part for table in TABLES for part in parts.get(table, [])),
+        model=_model_facts(plan),
     )
     failure = _failure(plan, summary, report)
     if failure is None:
-        documents = {VALIDATION_JSON: report.to_json()}
+        documents = {VALIDATION_JSON: report.to_json(), **_card(plan, manifest, console)}
         manifest = publish.publish(plan.settings.output, staging, manifest, documents, by_date=plan.work.by_date)
     else:
         staging.write_bytes(storage.join(staging.folder, VALIDATION_JSON), report.to_json().encode())
@@ -160,6 +161,32 @@ def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
     if failure is not None:
         raise RunFailed(f"{failure} Nothing was published; what was written is in {staging.folder}.")
     return summary
+
+
+def _model_facts(plan: Plan) -> ModelFacts:
+    from pipelines.dataset_card import model_facts
+    from pipelines.labelling import load_model, model_folder
+
+    model = (plan.work.provenance.model_uri, plan.work.tracking_uri)
+    return model_facts(load_model(*model), model_folder(*model))
+
+
+def _card(plan: Plan, manifest: Manifest, console: Console) -> dict[str, str]:
+    """The dataset card by its path, unless somebody else's file is there."""
+    from pipelines.dataset_card import CARD, card, is_free
+
+    output = plan.settings.output
+    if not is_free(output):
+        path = storage.join(output, CARD)
+        console.print(
+            f"{path} is not by faultline label and was left alone: there is no dataset card.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return {}
+    others = [each for each in publish.published(output) if each.dataset != manifest.dataset]
+    return {CARD: card([*others, manifest])}
 
 
 def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:

@@ -10,11 +10,13 @@ becomes a row of `rejected`.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -41,12 +43,18 @@ _MODELS: dict[tuple[str, str], Model] = {}
 _LOADING = threading.Lock()
 
 
+@functools.cache
+def model_folder(uri: str, tracking_uri: str) -> Path:
+    """The model's local folder, fetched once a process. Raises `UserError` or `TrackingError`."""
+    return resolve_model(uri, tracking_uri)
+
+
 def load_model(uri: str, tracking_uri: str) -> Model:
     """The model, loaded once a process. Raises `UserError` or `ModelError`."""
     with _LOADING:
         key = (uri, tracking_uri)
         if key not in _MODELS:
-            _MODELS[key] = Model.load(resolve_model(uri, tracking_uri))
+            _MODELS[key] = Model.load(model_folder(uri, tracking_uri))
         return _MODELS[key]
 
 

@@ -5,6 +5,7 @@ OUTPUT/<table>/<dataset>/[date=…/]part-<chunk>.parquet
 OUTPUT/runs/<dataset>.json    the manifest: input, settings, parts with checksums, summary
 OUTPUT/run.json               the same of the last run
 OUTPUT/validation.json        what the suites said of the last run
+OUTPUT/README.md              the dataset card of the whole output (`pipelines.dataset_card`)
 ```
 A dataset is one set of input patterns in one format: labelling it again replaces its own rows, and another
 dataset's rows lie beside them.
@@ -34,6 +35,19 @@ VALIDATION_JSON = "validation.json"
 _JOURNAL = "publishing.json"
 
 
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    """What a model's own files say of it, by label: empty or None where they say nothing."""
+
+    thresholds: dict[str, float] = {}
+    """The confidence, 0 to 1, under which it abstains."""
+    calibration: dict[str, dict[str, float]] = {}
+    """Measured by its training on the validation part: `coverage` and `precision` (0 to 1) over `questions`."""
+    quality: str | None = None
+    """Of its MODEL_CARD.md the section Quality, in Markdown."""
+    limits: str | None = None
+    """Of its MODEL_CARD.md the section Where it is poor, in Markdown."""
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """One published dataset."""
 
@@ -44,6 +58,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     summary: RunSummary
     parts: tuple[Part, ...]
+    model: ModelFacts | None = None
+    """None: the run is older than this field."""
 
 
 class _Journal(Struct, frozen=True):
@@ -73,7 +89,7 @@ def published(output: str) -> Iterator[Manifest]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path} is not a manifest that this version of Faultline reads ({error}): "
-                "choose another --output, or remove the old one."
+                "label the logs into another --output, or remove the old one."
             ) from None
 
 

@@ -13,10 +13,11 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import evaluate, label, settings, train
+from pipelines import evaluate, label, query, settings, train
 from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import LOGS, QUERY
+from pipelines.labelled import VIEWS
 from schemas.formats import DialogueFormat, formats, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES, Label, Signal
 from schemas.log import FailurePoint
@@ -69,7 +70,7 @@ def test_the_options_of_a_job_and_their_defaults_are_those_of_its_help(
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_a_command_has_options_that_exist(command: list[str]) -> None:
-    parsers = {"label": settings.parse, "train": train.parse, "evaluate": evaluate.parse}
+    parsers = {"label": settings.parse, "train": train.parse, "evaluate": evaluate.parse, "query": query.parse}
     parsers[command[0]](command[1:])
 
 
@@ -88,6 +89,16 @@ def test_the_columns_of_a_table_are_those_of_its_schema_with_the_meaning_of_null
         field.name: field.metadata[b"null"].decode() if field.nullable else "never" for field in TABLES[name]
     }
     assert list(written) == TABLES[name].names
+
+
+def test_the_columns_of_a_query_are_those_of_its_tables() -> None:
+    written = {
+        (view, column)
+        for columns, cells in table(README, "column of the log").items()
+        for column in columns.split("`, `")
+        for view in cells[0].split(", ")
+    }
+    assert written == {(view, name) for view, schema in VIEWS.items() for name in schema.names[len(TABLES[view]) :]}
 
 
 def test_the_closed_lists_are_those_of_the_schemas() -> None:

@@ -1,0 +1,182 @@
+"""`faultline query`: answers as a table, as CSV and as JSON; mistakes; the prompt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pytest
+
+from pipelines.cli import main
+from pipelines.errors import UserError
+from pipelines.labelled import VIEWS, Labelled
+from pipelines.query import Result, converse, execute, parse, run
+
+SAID = "SELECT dialogue_id, turn_index, text FROM turns WHERE device = 'speaker' ORDER BY turn_index"
+
+
+@pytest.fixture
+def labels(labelled_output: Any) -> list[str]:
+    return ["--labels", str(labelled_output.labels)]
+
+
+def plain(sql: str) -> list[list[Any]]:
+    with duckdb.connect() as connection:
+        return [row for result in execute(connection, sql) for row in result.rows]
+
+
+def test_csv_is_what_the_labels_and_the_logs_say(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run([SAID, "--format", "csv", *labels])
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [
+        ["dialogue_id", "turn_index", "text"],
+        ["x", "0", "play jazz"],
+        ["x", "1", "stop"],
+    ]
+
+
+def test_json_keeps_types_and_what_is_nested(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run([SAID.replace("text", "started_at, barge_in, asr"), "--format", "json", *labels])
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == {
+        "dialogue_id": "x",
+        "turn_index": 0,
+        "started_at": "2026-03-01T08:15:02Z",
+        "barge_in": True,
+        "asr": [{"text": "play jazz", "score": 0.6}, {"text": "pay jazz", "score": 0.3}],
+    }
+    assert (second["barge_in"], second["asr"]) == (None, [])
+
+
+def test_no_rows_are_valid_json(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["FROM turns WHERE false", "--format", "json", *labels])
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_table_says_where_it_stops(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["SELECT text FROM turns ORDER BY text", "--rows", "2", *labels])
+    out = capsys.readouterr().out
+    assert "and pop" in out
+    assert "play jazz" not in out
+    assert "first 2 rows" in out
+    run(["SELECT text FROM turns", *labels])
+    assert "rows" not in capsys.readouterr().out
+
+
+def test_a_row_that_is_too_wide_for_a_table_is_shown_whole(
+    labels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["FROM turns WHERE text = 'play jazz'", *labels])
+    out = capsys.readouterr().out
+    assert all(f" {field.name} " in out for field in VIEWS["turns"])
+    assert "Here is jazz." in out
+
+
+def test_markup_in_what_was_said_is_text(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["SELECT '[red]a[/nothing]' AS \"[b]\"", *labels])
+    out = capsys.readouterr().out
+    assert "[red]a[/nothing]" in out
+    assert "[b]" in out
+
+
+def test_without_the_logs_the_text_is_null(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["SELECT count(text) AS a, count(*) AS b FROM turns", "--no-logs", "--format", "csv", *labels])
+    assert capsys.readouterr().out == "a,b\n0,6\n"
+
+
+def test_a_query_can_come_on_standard_input(
+    labels: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("CREATE TABLE t AS SELECT 1 AS a;\nSELECT a FROM t;"))
+    run(["--format", "csv", *labels])
+    assert capsys.readouterr().out.endswith("a\n1\n")
+
+
+def test_values_are_written_with_their_own_digits() -> None:
+    assert plain("SELECT 0.83::float, [0.83::float], {'a': 0.1::float}, map {'k': 0.1::float}, 'nan'::float") == [
+        [0.83, [0.83], {"a": 0.1}, {"k": 0.1}, None]
+    ]
+    assert plain("SELECT (2::hugeint ** 70)::hugeint, 1.50::decimal(3, 2)")[0][0] == 2**70
+
+
+def test_columns_of_one_name_are_all_there() -> None:
+    with duckdb.connect() as connection:
+        [result] = execute(connection, "SELECT 1 AS a, 2 AS a, 3 AS a_1")
+        assert (result.columns, list(result.rows)) == (["a", "a_2", "a_1"], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELEC 1", 'syntax error at or near "SELEC"'),
+        ("SELECT nope FROM turns", 'Referenced column "nope" not found'),
+        ("SELECT * FROM turn", 'Did you mean "turns"?'),
+        ("SELECT sum('a')", "Could not choose a best candidate function"),
+        ("SELECT 'a'::int", "Could not convert string 'a'"),
+        ("COPY turns TO 'x.csv'", "--format csv > FILE"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    labels: list[str], capsys: pytest.CaptureFixture[str], query: str, said: str
+) -> None:
+    assert main(["query", query, "--no-logs", *labels]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+
+
+def test_a_folder_without_labels_is_a_mistake(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["query", "SELECT 1", "--labels", str(tmp_path)]) == 2
+    assert "There are no labels in" in capsys.readouterr().err
+
+
+def test_a_query_that_is_not_in_quotes_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="unrecognized arguments: count"):
+        parse(["select", "count(*)"])
+
+
+@pytest.fixture
+def opened(labelled_output: Any) -> Iterator[Labelled]:
+    with Labelled.open(str(labelled_output.labels), logs=False) as labelled:
+        yield labelled
+
+
+def typed(labelled: Labelled, *lines: str | type[BaseException]) -> list[list[list[Any]]]:
+    """The rows of every answer to these lines."""
+    answers: list[list[list[Any]]] = []
+    left = iter(lines)
+
+    def ask(prompt: str) -> str:
+        line = next(left, EOFError)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    def answer(result: Result) -> None:
+        answers.append(list(result.rows))
+
+    converse(labelled, answer, ask)
+    return answers
+
+
+def test_the_prompt_takes_a_query_over_several_lines(opened: Labelled) -> None:
+    assert typed(opened, "SELECT count(*)", "-- not yet;", "FROM turns", ";", "SELECT ';'", ";") == [[[6]], [[";"]]]
+
+
+def test_the_prompt_goes_on_after_a_mistake(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(opened, "SELEC 1;", ".nothing", "", "SELECT", KeyboardInterrupt, "SELECT 2;") == [[[2]]]
+    out = capsys.readouterr().out
+    assert "syntax error" in out
+    assert "There is no .nothing" in out
+
+
+def test_the_prompt_shows_what_can_be_asked(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(opened, ".tables", ".schema goals", ".help", ".exit", "SELECT 1;") == []
+    out = " ".join(capsys.readouterr().out.split())
+    assert "│ turns │ 6 │" in out
+    assert all(field.name in out for field in VIEWS["goals"])
+    assert ".schema [TABLE]" in out
