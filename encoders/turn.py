@@ -58,21 +58,15 @@ class EncodedTurns(NamedTuple):
     """(N, L, E), the words' states"""
 
 
-class FeatureEncoder(nn.Module):
-    """(N, F) numbers and (N, C) categories → (N, D)."""
+class PiecewiseLinear(nn.Module):
+    """(N, F) numbers, NaN where missing → (N, F (Q + 1)): how far each bin is filled, and whether it is missing."""
 
     edges: Tensor
 
-    def __init__(self, config: TurnEncoderConfig) -> None:
+    def __init__(self, bins: int) -> None:
         super().__init__()
-        bins, width = config.number_bins, config.width
         self.register_buffer("edges", torch.linspace(0, 1, bins + 1).repeat(len(NUMBERS), 1))
-        self.categories = nn.Embedding(len(CATEGORIES) * CATEGORY_BUCKETS, config.category_width)
-        nn.init.normal_(self.categories.weight, std=0.1)
-        inputs = len(NUMBERS) * (bins + 1) + len(CATEGORIES) * config.category_width
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width)
-        )
+        self.width = len(NUMBERS) * (bins + 1)
 
     def fit(self, numbers: npt.NDArray[np.float32]) -> None:
         """Sets the bins to the quantiles of `numbers`, (N, F) with NaN where missing."""
@@ -85,18 +79,48 @@ class FeatureEncoder(nn.Module):
                 padded = np.pad(quantiles, (0, count - len(quantiles)), mode="edge")
                 self.edges[index] = torch.from_numpy(padded.astype(np.float32))
 
-    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        n, _ = numbers.shape
+    def forward(self, numbers: Tensor) -> Tensor:
         missing = torch.isnan(numbers)
         low, high = self.edges[:, :-1], self.edges[:, 1:]
         value = torch.where(missing, low[:, 0], numbers).unsqueeze(-1)
         # An empty bin (both edges alike) is a step, so that one-valued and two-valued numbers still tell apart.
         inside = ((value - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         inside = torch.where(missing.unsqueeze(-1), torch.zeros_like(inside), inside)
-        coded = torch.cat([inside, missing.unsqueeze(-1).to(inside.dtype)], dim=-1).view(n, -1)
+        return torch.cat([inside, missing.unsqueeze(-1).to(inside.dtype)], dim=-1).flatten(1)
+
+
+class HashedCategories(nn.Module):
+    """(N, C) ids → (N, C width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(CATEGORIES) * CATEGORY_BUCKETS, width)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.width = len(CATEGORIES) * width
+
+    def forward(self, categories: Tensor) -> Tensor:
         offsets = torch.arange(categories.shape[1], device=categories.device) * CATEGORY_BUCKETS
-        looked_up = self.categories(categories + offsets).view(n, -1)
-        return self.layers(torch.cat([coded, looked_up], dim=-1))  # type: ignore[no-any-return]
+        return self.embedding(categories + offsets).flatten(1)  # type: ignore[no-any-return]
+
+
+class FeatureEncoder(nn.Module):
+    """(N, F) numbers and (N, C) categories → (N, D)."""
+
+    def __init__(self, config: TurnEncoderConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.numbers = PiecewiseLinear(config.number_bins)
+        self.categories = HashedCategories(config.category_width)
+        self.layers = nn.Sequential(
+            nn.Linear(self.numbers.width + self.categories.width, width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width),
+        )
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        coded = torch.cat([self.numbers(numbers), self.categories(categories)], dim=-1)
+        return self.layers(coded)  # type: ignore[no-any-return]
 
 
 class TurnEncoder(nn.Module):

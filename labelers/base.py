@@ -66,6 +66,10 @@ class Encoded(NamedTuple):
     """position of each dialogue's first turn in the N"""
     states: Tensor
     """(N, D), in float32"""
+    numbers: Tensor
+    """(N, F) features of the turns, NaN where missing (`encoders.features`)"""
+    categories: Tensor
+    """(N, C), 0 where missing"""
     user_tokens: Tensor
     """(N, U, E)"""
     user_mask: Tensor

@@ -4,12 +4,15 @@
   first by construction and the six probabilities sum to 1 (Singer and Willett 1993 for discrete-time hazards;
   the ordering of components as in failure point isolation, NAACL 2022 industry track).
 - P(correct) is what is left when no component failed.
+- Two experts, averaged: one reads the dialogue with its words, the other no words at all (`labelers.evidence`).
 - A component that took no part cannot fail: a request without ASR hypotheses was typed (`schemas.log`), so neither
   waking up nor speech recognition is to blame, whatever the words look like.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,13 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
+from labelers.evidence import Evidence, Examples, fit
 from schemas.labels import Label
-from schemas.log import FailurePoint
+from schemas.log import Dialogue, FailurePoint
 
 POINTS = tuple(FailurePoint)
 """The order of the columns: correct, then the components from upstream to downstream."""
 _ABSENT = -30.0
-"""The hazard, in logits, of a component that took no part; finite, so that a log that says otherwise can be learnt
+"""The score, in logits, of a component that took no part; finite, so that a log that says otherwise can be learnt
 from."""
 
 
@@ -43,9 +47,16 @@ class FailurePointLabeler(Labeler):
     def __init__(self, config: LabelerConfig) -> None:
         super().__init__()
         self.hazards = mlp(config.width, config.width, len(POINTS) - 1, config.dropout)
+        self.evidence = Evidence(len(POINTS))
 
     def logits(self, encoded: Encoded) -> Tensor:
         """(N, 6) log-probabilities in the order of `POINTS`."""
+        scores = self.evidence(encoded.numbers, encoded.categories).float()
+        scores = scores.masked_fill(functional.pad(_absent(encoded), (1, 0)), _ABSENT)
+        opinions = [self._words(encoded), functional.log_softmax(scores, dim=-1)]
+        return torch.logsumexp(torch.stack(opinions), dim=0) - math.log(len(opinions))
+
+    def _words(self, encoded: Encoded) -> Tensor:
         hazards = self.hazards(encoded.states).float()  # (N, 5): wake, asr, nlu, er, result
         hazards = hazards.masked_fill(_absent(encoded), _ABSENT)
         fails, holds = functional.logsigmoid(hazards), functional.logsigmoid(-hazards)
@@ -53,17 +64,24 @@ class FailurePointLabeler(Labeler):
         reached = torch.cat([torch.zeros_like(survived[:, :1]), survived[:, :-1]], dim=-1)
         return torch.cat([survived[:, -1:], reached + fails], dim=-1)
 
+    def loss(self, encoded: Encoded) -> Tensor:
+        """Of the expert that reads words: the other is trained before, by `fit_evidence`."""
+        targets = self.targets(encoded)
+        if not bool((targets != IGNORE).any()):
+            return encoded.states.sum() * 0.0
+        return functional.nll_loss(self._words(encoded), targets, ignore_index=IGNORE)
+
+    def fit_evidence(self, dialogues: Sequence[Dialogue], passes: Sequence[float], seed: int, *, anew: bool) -> None:
+        """Trains the expert that reads no words, from all annotated turns at once; without any it stays as it is.
+
+        `passes` says how often each dialogue is seen in training; `anew` is for an expert that was never trained.
+        """
+        examples = Examples.of(dialogues, _answers(dialogues), passes, IGNORE)
+        if examples is not None:
+            fit(self.evidence, examples, seed, anew=anew)
+
     def targets(self, encoded: Encoded) -> Tensor:
-        return torch.tensor(
-            [
-                POINTS.index(turn.annotation.failure_point)
-                if turn.annotation and turn.annotation.failure_point
-                else IGNORE
-                for dialogue in encoded.dialogues
-                for turn in dialogue.turns
-            ],
-            device=encoded.states.device,
-        )
+        return torch.tensor(_answers(encoded.dialogues), device=encoded.states.device)
 
     def decode(self, encoded: Encoded) -> list[FailurePointLabel]:
         """One decision a turn."""
@@ -78,6 +96,14 @@ class FailurePointLabeler(Labeler):
             )
             for index, row in zip(best, probabilities.tolist(), strict=True)
         ]
+
+
+def _answers(dialogues: Sequence[Dialogue]) -> list[int]:
+    return [
+        POINTS.index(turn.annotation.failure_point) if turn.annotation and turn.annotation.failure_point else IGNORE
+        for dialogue in dialogues
+        for turn in dialogue.turns
+    ]
 
 
 def _absent(encoded: Encoded) -> Tensor:

@@ -46,7 +46,7 @@ from schemas.log import Dialogue, FailurePoint
 from schemas.ontology import Intent, Ontology, SlotType, words
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TOKEN_BUDGET = 8_192
 """Padded tokens of a batch of turns."""
 TURN_BUDGET = 512
@@ -162,11 +162,9 @@ class Model(nn.Module):
         tokenized = self.tokenizer.dialogues(dialogues)
         turns = [turn for each in tokenized for turn in each]
         features = [turn_features(dialogue) for dialogue in dialogues]
-        vectors, user_tokens, user_mask = self._encode_turns(
-            turns,
-            np.concatenate([each.numbers for each in features]),
-            np.concatenate([each.categories for each in features]),
-        )
+        numbers = torch.from_numpy(np.concatenate([each.numbers for each in features])).to(self.device)
+        categories = torch.from_numpy(np.concatenate([each.categories for each in features])).to(self.device)
+        vectors, user_tokens, user_mask = self._encode_turns(turns, numbers, categories)
         first = np.cumsum([0, *(len(each) for each in tokenized)]).tolist()[:-1]
         pairs = sorted(
             {
@@ -180,6 +178,8 @@ class Model(nn.Module):
             dialogues=dialogues,
             first=first,
             states=self._encode_dialogues(vectors, [len(each) for each in tokenized], first),
+            numbers=numbers,
+            categories=categories,
             user_tokens=user_tokens,
             user_mask=user_mask,
             user_offsets=[turn.user_offsets for turn in turns],
@@ -190,17 +190,10 @@ class Model(nn.Module):
         return encoded, [sum(turn.shortened for turn in each) for each in tokenized]
 
     def _encode_turns(
-        self,
-        turns: Sequence[TokenizedTurn],
-        numbers: npt.NDArray[np.float32],
-        categories: npt.NDArray[np.int64],
+        self, turns: Sequence[TokenizedTurn], numbers: Tensor, categories: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) vectors, (N, U, E) states of the users' tokens, (N, U) their mask."""
         device = self.device
-        all_numbers, all_categories = (
-            torch.from_numpy(numbers).to(device),
-            torch.from_numpy(categories).to(device),
-        )
         longest = max(len(turn.user_offsets) for turn in turns)
         vectors: list[Tensor] = []
         tokens: list[Tensor] = []
@@ -209,7 +202,7 @@ class Model(nn.Module):
             ids, segments, mask = self._pad([turns[index] for index in indexes], rows, length)
             picked = torch.from_numpy(indexes).to(device)
             padded = torch.cat([picked, picked[:1].expand(rows - len(indexes))])
-            encoded = self.turn_encoder(ids, segments, mask, all_numbers[padded], all_categories[padded])
+            encoded = self.turn_encoder(ids, segments, mask, numbers[padded], categories[padded])
             vectors.append(encoded.vectors[: len(indexes)])
             user = encoded.tokens[: len(indexes), 1 : 1 + longest]
             tokens.append(nn.functional.pad(user, (0, 0, 0, longest - user.shape[1])))

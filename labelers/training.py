@@ -107,6 +107,21 @@ def schedule(sources: Sequence[Source], config: TrainingConfig) -> list[Step]:
     return steps
 
 
+def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig) -> None:
+    """Trains what is trained by itself, before the rest (`labelers.evidence`); from logs of which fields are hidden,
+    too."""
+    rng = random.Random(config.seed)
+    dialogues: list[Dialogue] = []
+    passes: list[float] = []
+    for source in sources:
+        for dialogue in source.dialogues:
+            # As it is, and with a kind of field hidden, in the shares in which the rest of the training sees them.
+            dialogues += [dialogue, hide(dialogue, rng)]
+            passes += [source.passes * (1 - config.missing), source.passes * config.missing]
+    # A model that was never saved has no version.
+    model.failure_point.fit_evidence(dialogues, passes, config.seed, anew=not model.version)
+
+
 class Trainer:
     """Trains a model step by step; `state` and `restore` make a run restartable."""
 
@@ -119,7 +134,11 @@ class Trainer:
         self.skipped = 0
         """steps whose gradient was not finite: they change nothing, and are told"""
         words = list(model.turn_encoder.words.parameters())
-        new = [each for name, each in model.named_parameters() if not name.startswith("turn_encoder.words.")]
+        new = [
+            each
+            for name, each in model.named_parameters()
+            if each.requires_grad and not name.startswith("turn_encoder.words.")
+        ]
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": words, "lr": config.words_learning_rate},
@@ -235,6 +254,7 @@ def hide(dialogue: Dialogue, rng: random.Random) -> Dialogue:
         else:
             turn.asr = [msgspec.structs.replace(each, score=None) for each in turn.asr]
             turn.nlu = [msgspec.structs.replace(each, score=None) for each in turn.nlu]
+            turn.wake_score = None
             turn.started_at = turn.ended_at = None
         hidden.turns.append(turn)
     return hidden

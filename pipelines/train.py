@@ -29,19 +29,20 @@ from encoders.checkpoints import Checkpoint, CheckpointError, compact, roberta
 from encoders.dialogue import DialogueEncoderConfig
 from encoders.features import turn_features
 from encoders.turn import TurnEncoderConfig
-from labelers.model import Model, ModelConfig
-from labelers.training import Source, Trainer, TrainingConfig, calibrate
+from labelers.model import MANIFEST, Model, ModelConfig, ModelError
+from labelers.training import Source, Trainer, TrainingConfig, calibrate, fit_evidence
 from pipelines import storage
 from pipelines.errors import RunFailed, UserError
 from pipelines.logs import Part, annotate, part_of, read_logs
 from pipelines.options import OptionParser, fraction, positive, whole_number
-from pipelines.tracking import default_tracking_uri, log_training_run
+from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_training_run, resolve_model
 from schemas.labels import Label
 from schemas.log import Dialogue
 from schemas.ontology import Ontology, OntologyError, infer, merge
 
 T = TypeVar("T")
 MINILM = "minilm"
+DEFAULT_LAYERS, DEFAULT_VOCABULARY, DEFAULT_WIDTH = 4, 9_200, 256
 MODEL = "model"
 """Folder of the model in the output folder."""
 CHECKPOINT = "checkpoint.pt"
@@ -110,8 +111,13 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
     ontologies = each("ontology", options.ontology, "")
     if "://" in options.output:
         raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
-    if options.width % DialogueEncoderConfig.heads:
-        raise UserError(f"--width {options.width} must be a multiple of {DialogueEncoderConfig.heads}.")
+    if is_model(options.init):
+        for name in ("layers", "vocabulary", "width"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is of a new model; --init {options.init} has its own: leave it out.")
+    width = options.width or DEFAULT_WIDTH
+    if width % DialogueEncoderConfig.heads:
+        raise UserError(f"--width {width} must be a multiple of {DialogueEncoderConfig.heads}.")
     if not 0 < options.precision < 1:
         raise UserError(f"--precision {options.precision:g} must be more than 0 and less than 1.")
     return TrainSettings(
@@ -122,9 +128,9 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
         annotations=tuple(options.annotations),
         output=storage.absolute(options.output),
         init=options.init,
-        layers=options.layers,
-        vocabulary=options.vocabulary,
-        width=options.width,
+        layers=options.layers or DEFAULT_LAYERS,
+        vocabulary=options.vocabulary or DEFAULT_VOCABULARY,
+        width=width,
         precision=options.precision,
         seed=options.seed,
         tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(storage.absolute(options.output)),
@@ -148,15 +154,17 @@ def train(settings: TrainSettings) -> TrainSummary:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
-    model = _new_model(settings, training)
+    model = _start(settings, training)
+    begun_from = model.version
+    fit_evidence(model, training, config)
     trainer = Trainer(model, training, config)
     checkpoint = Path(settings.output, CHECKPOINT)
-    history = _train(trainer, checkpoint, _fingerprint(settings, training), console)
+    history = _train(trainer, checkpoint, _fingerprint(settings, training, begun_from), console)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
     version = model.save(folder)
     summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)
-    _write_record(folder / TRAINING, settings, training, config, trainer, summary)
+    _write_record(folder / TRAINING, settings, begun_from, training, config, trainer, summary)
     registered = log_training_run(
         tracking_uri=settings.tracking_uri,
         experiment=settings.experiment,
@@ -211,6 +219,22 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
     return training, validation
 
 
+def is_model(uri: str) -> bool:
+    """Whether `--init` names a whole Faultline model, not only a words encoder."""
+    return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
+
+
+def _start(settings: TrainSettings, sources: Sequence[Source]) -> Model:
+    if not is_model(settings.init):
+        return _new_model(settings, sources)
+    try:
+        model = Model.load(resolve_model(settings.init, settings.tracking_uri)).float()
+    except (ModelError, TrackingError) as error:
+        raise UserError(str(error)) from None
+    model.ontology = merge([model.ontology, *(source.ontology for source in sources)])
+    return model
+
+
 def _new_model(settings: TrainSettings, sources: Sequence[Source]) -> Model:
     checkpoint = _checkpoint(settings, sources)
     turn = TurnEncoderConfig(roberta=checkpoint.config, width=settings.width)
@@ -221,7 +245,7 @@ def _new_model(settings: TrainSettings, sources: Sequence[Source]) -> Model:
         merge(source.ontology for source in sources),
     )
     model.turn_encoder.words.load_state_dict(dict(checkpoint.weights))
-    model.turn_encoder.features.fit(
+    model.turn_encoder.features.numbers.fit(
         np.concatenate(
             [turn_features(dialogue).numbers for dialogue in itertools.chain(*(s.dialogues for s in sources))]
         )
@@ -305,20 +329,21 @@ def _save_checkpoint(path: Path, state: dict[str, object]) -> None:
     draft.replace(path)
 
 
-def _fingerprint(settings: TrainSettings, sources: Sequence[Source]) -> str:
+def _fingerprint(settings: TrainSettings, sources: Sequence[Source], begun_from: str) -> str:
     """Of all that the weights depend on; not of where things lie or what becomes of the model."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(msgspec.json.encode((source.name, source.passes, source.ontology)))
         for dialogue in source.dialogues:
             digest.update(msgspec.json.encode(dialogue))
-    same = (settings.init, settings.layers, settings.vocabulary, settings.width, settings.seed)
+    same = (begun_from or settings.init, settings.layers, settings.vocabulary, settings.width, settings.seed)
     return json.dumps([digest.hexdigest(), same])
 
 
 def _write_record(
     path: Path,
     settings: TrainSettings,
+    begun_from: str,
     sources: Sequence[Source],
     config: TrainingConfig,
     trainer: Trainer,
@@ -331,7 +356,9 @@ def _write_record(
         "skipped_steps": trainer.skipped,
         "minutes": round(summary.seconds / 60, 1),
         "config": asdict(config),
-        "encoder": {"init": settings.init, "layers": settings.layers, "vocabulary": settings.vocabulary},
+        "init": {"model_version": begun_from}
+        if begun_from
+        else {"encoder": Path(settings.init).name, "layers": settings.layers, "vocabulary": settings.vocabulary},
         "sources": [
             {
                 "name": source.name,
@@ -389,17 +416,26 @@ def _parser() -> OptionParser:
         "--init",
         default=MINILM,
         metavar="MODEL",
-        help=f"what the words encoder starts from: {MINILM} (a compact RoBERTa cut out of all-MiniLM-L6-v2), a folder "
-        f"with a RoBERTa checkpoint, or the name of one on the hub (default: {MINILM})",
+        help="what the training starts from: a whole model that goes on learning (builtin, the folder of one, or "
+        "models:/NAME@ALIAS or models:/NAME/VERSION of MLflow), or only a words encoder of a new model: "
+        f"{MINILM} (a compact RoBERTa cut out of all-MiniLM-L6-v2), a folder with a RoBERTa checkpoint, or the name of "
+        f"one on the hub (default: {MINILM})",
     )
     add(
         "--layers",
         type=whole_number,
-        default=4,
-        help=f"layers of the compact encoder, with --init {MINILM} (default: 4)",
+        help=f"layers of the compact encoder, with --init {MINILM} (default: {DEFAULT_LAYERS})",
     )
-    add("--vocabulary", type=whole_number, default=10_000, help="word pieces of the compact encoder (default: 10000)")
-    add("--width", type=whole_number, default=256, help="width of the dialogue encoder, in elements (default: 256)")
+    add(
+        "--vocabulary",
+        type=whole_number,
+        help=f"word pieces of the compact encoder, with --init {MINILM} (default: {DEFAULT_VOCABULARY})",
+    )
+    add(
+        "--width",
+        type=whole_number,
+        help=f"width of a new model's dialogue encoder, in elements (default: {DEFAULT_WIDTH})",
+    )
     add(
         "--precision",
         type=fraction,

@@ -29,7 +29,7 @@ def features(encoder: TurnEncoder) -> FeatureEncoder:
     numbers[:, 1] = np.arange(100) % 2
     numbers[:, 2] = 7
     numbers[:, 3] = [1e38, -1e38] * 50
-    encoder.features.fit(numbers)
+    encoder.features.numbers.fit(numbers)
     return encoder.features
 
 
@@ -66,7 +66,7 @@ def test_values_tell_apart(features: FeatureEncoder, index: int, one: float, oth
 
 @pytest.mark.parametrize("index", range(4))
 def test_missing_is_no_value(features: FeatureEncoder, index: int) -> None:
-    lowest = float(features.edges[index, 0])
+    lowest = float(features.numbers.edges[index, 0])
     assert not torch.allclose(_of(features, index, torch.nan), _of(features, index, lowest))
 
 

@@ -41,7 +41,7 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.weight = torch.tensor(scores)
 
-    def forward(self, _: object) -> torch.Tensor:
+    def forward(self, *_: object) -> torch.Tensor:
         return self.weight
 
 

@@ -35,9 +35,7 @@ def _plain(turns: int) -> Dialogue:
 
 
 def _annotated(*annotations: dict[str, object], of_dialogue: DialogueAnnotation | None = None) -> Dialogue:
-    turns = [
-        Turn(asr=[AsrHypothesis(text="the weeknd")], annotation=TurnAnnotation(**each)) for each in annotations
-    ]
+    turns = [Turn(asr=[AsrHypothesis(text="the weeknd")], annotation=TurnAnnotation(**each)) for each in annotations]
     return _dialogue(*turns, annotation=of_dialogue)
 
 
@@ -49,13 +47,15 @@ def test_a_failure_point_is_the_first_that_fails_given_that_those_before_held(
 ) -> None:
     hazards = torch.tensor([[0.1, 0.5, 0.2, 0.9, 0.3], [0.0, 0.9, 0.99, 0.99, 0.99], [1.0, 0.5, 0.5, 0.5, 0.5]])
     model.failure_point.hazards = fixed(torch.logit(hazards, eps=1e-9).tolist())
-    labels = model.failure_point.decode(encode([_plain(3)]))
-    for label, row in zip(labels, hazards.tolist(), strict=True):
+    encoded = encode([_plain(3)])
+    evidence = torch.softmax(model.failure_point.evidence(encoded.numbers, encoded.categories), dim=-1)
+    labels = model.failure_point.decode(encoded)
+    for label, row, other in zip(labels, hazards.tolist(), evidence.tolist(), strict=True):
         held = 1.0
-        for point, hazard in zip(POINTS[1:], row, strict=True):
-            assert label.probabilities[point] == pytest.approx(held * hazard, abs=1e-5)
+        for point, hazard, opinion in zip(POINTS[1:], row, other[1:], strict=True):
+            assert label.probabilities[point] == pytest.approx((held * hazard + opinion) / 2, abs=1e-5)
             held *= 1 - hazard
-        assert label.probabilities[FailurePoint.CORRECT] == pytest.approx(held, abs=1e-5)
+        assert label.probabilities[FailurePoint.CORRECT] == pytest.approx((held + other[0]) / 2, abs=1e-5)
         assert sum(label.probabilities.values()) == pytest.approx(1)
     assert [label.point for label in labels] == [FailurePoint.ASR, FailurePoint.ASR, FailurePoint.WAKE]
 
@@ -63,13 +63,14 @@ def test_a_failure_point_is_the_first_that_fails_given_that_those_before_held(
 def test_speech_recognition_is_not_to_blame_for_a_typed_request(
     model: Model, encode: Encode, fixed: type[torch.nn.Module]
 ) -> None:
-    model.failure_point.hazards = fixed([[9.0, 9.0, -9.0, 0.0, -9.0]] * 3)
+    model.failure_point.hazards = fixed([[9.0, 9.0, -9.0, 9.0, -9.0]] * 3)
+    model.failure_point.evidence = fixed([[0.0] * 6] * 3)
     spoken, typed = Turn(asr=[AsrHypothesis(text="hi")]), Turn(text="hi")
     woken = Turn(text="hi", wake_score=0.4)
     labels = model.failure_point.decode(encode([_dialogue(spoken, typed, woken)]))
     assert [label.point for label in labels] == [FailurePoint.WAKE, FailurePoint.ER, FailurePoint.WAKE]
     assert labels[1].probabilities[FailurePoint.ASR] < 1e-6
-    assert labels[1].probabilities[FailurePoint.ER] == pytest.approx(0.5, abs=1e-3)
+    assert labels[1].probabilities[FailurePoint.ER] == pytest.approx((1 + 1 / 4) / 2, abs=1e-3)
 
 
 def test_extreme_hazards_give_a_finite_loss(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:

@@ -139,6 +139,7 @@ def _asked_again(model: Model, fixed: type[torch.nn.Module], hazards: list[list[
     """All turns are one goal; turn i asks again for what turn i - back[i] asked (0: for nothing)."""
     turns = len(hazards)
     model.failure_point.hazards = fixed(hazards)
+    model.failure_point.evidence = fixed([[-max(row), *row] for row in hazards])
     model.rephrase.scorer = fixed([[9.0 * (k == each) for k in range(5)] for each in back])
     model.goal_segmentation.scorer = fixed([[9.0 * (k == (index > 0)) for k in range(13)] for index in range(turns)])
 
@@ -232,7 +233,7 @@ def _replaced(folder: Path, name: str, content: bytes) -> None:
         *((lambda folder, name=name: (folder / name).unlink(), f"lacks {name}") for name in (TOKENIZER, MANIFEST)),
         (lambda folder: _flip(folder / WEIGHTS), f"{WEIGHTS} is not the file that was saved"),
         (lambda folder: _flip(folder / TOKENIZER), f"{TOKENIZER} is not the file that was saved"),
-        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 1"),
+        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 2"),
         (lambda folder: _configured(folder, model={}), "cannot be read"),
         (lambda folder: _replaced(folder, CONFIG, b"{}"), "cannot be read"),
         (lambda folder: _replaced(folder, WEIGHTS, b"junk" * 50), "header too large"),

@@ -67,6 +67,21 @@ def test_the_model_labels(trained: Path) -> None:
     assert {turn.intent for turn in turns} <= known | {"fallback"}
 
 
+def test_a_whole_model_goes_on_learning(trained: Path, tmp_path: Path) -> None:
+    before = Model.load(trained / "model")
+    command = ["train", "--input", str(LOGS), "--output", str(tmp_path), "--threads", "1"]
+    assert main([*command, "--init", str(trained / "model")]) == 0
+    after = Model.load(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["init"] == {"model_version": before.version}
+    assert after.config == before.config
+    assert after.ontology == before.ontology
+    old, new = before.float().state_dict(), after.float().state_dict()
+    assert torch.equal(old["failure_point.evidence.numbers.edges"], new["failure_point.evidence.numbers.edges"])
+    # A few steps change the words a little; another model's would be others altogether.
+    name = "turn_encoder.words.embeddings.word_embeddings.weight"
+    assert 0 < (old[name] - new[name]).norm() < 0.2 * old[name].norm()
+
+
 def test_the_model_is_registered_as_it_is_on_disk(trained: Path) -> None:
     registered = resolve_model("models:/faultline@best", f"sqlite:///{trained / 'mlflow.db'}")
     assert Model.load(registered).version == Model.load(trained / "model").version
@@ -140,6 +155,7 @@ def test_a_checkpoint_of_other_options_is_not_gone_on_from(
         (["--annotations", "nothing.jsonl"], "Cannot read the annotations nothing.jsonl"),
         (["--annotations", "{other}"], "names no dialogue of the inputs"),
         (["--init", "{empty}"], "cannot be loaded as a RoBERTa checkpoint"),
+        (["--init", "builtin"], "--width is of a new model; --init builtin has its own"),
         (["--output", "gs://bucket/model"], "must be a local folder"),
         (["--output", "{file}/model"], "Cannot write to --output"),
         (["--input", "{empty}/*"], "{empty}"),

@@ -1,0 +1,49 @@
+"""The expert that reads no words."""
+
+from __future__ import annotations
+
+import torch
+
+from labelers.base import IGNORE
+from labelers.evidence import Evidence, Examples, fit
+from schemas.log import AsrHypothesis, Dialogue, Turn, validate
+
+
+def _examples() -> Examples:
+    """Turns with a score from -4 to 0 and nothing else to tell them apart: under -2 it is answer 1, else 0."""
+    scores = torch.linspace(-4, 0, 400).tolist()
+    dialogues = [
+        validate(Dialogue(dialogue_id=str(number), turns=[Turn(asr=[AsrHypothesis(text="hi", score=score)])]))
+        for number, score in enumerate(scores)
+    ]
+    answers = [int(score < -2) if number % 5 else IGNORE for number, score in enumerate(scores)]
+    examples = Examples.of(dialogues, answers, [10.0] * len(dialogues), IGNORE)
+    assert examples is not None
+    return examples
+
+
+def _trained(examples: Examples, seed: int) -> Evidence:
+    torch.manual_seed(0)
+    evidence = Evidence(2)
+    fit(evidence, examples, seed, anew=True)
+    return evidence
+
+
+def test_it_learns_from_a_score() -> None:
+    examples = _examples()
+    found = _trained(examples, 1)(examples.numbers, examples.categories).argmax(dim=-1)
+    assert (found == examples.answers).float().mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    examples = _examples()
+    one, same, other = (_trained(examples, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_turns_that_nobody_annotated_are_no_examples() -> None:
+    examples = _examples()
+    assert len(examples.answers) == 320
+    dialogues = [validate(Dialogue(dialogue_id="a", turns=[Turn(text="hi")]))]
+    assert Examples.of(dialogues, [IGNORE], [1.0], IGNORE) is None
