@@ -13,7 +13,7 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import evaluate, label, query, report, settings, train
+from pipelines import evaluate, export, import_annotations, label, query, report, settings, train
 from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import LOGS, QUERY
@@ -76,6 +76,8 @@ def test_a_command_has_options_that_exist(command: list[str]) -> None:
         "evaluate": evaluate.parse,
         "query": query.parse,
         "report": report.parse,
+        "export": export.parse,
+        "import": import_annotations.parse,
     }
     parsers[command[0]](command[1:])
 
