@@ -13,7 +13,7 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import evaluate, export, import_annotations, label, query, report, settings, train
+from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, train
 from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import LOGS, QUERY
@@ -74,6 +74,7 @@ def test_a_command_has_options_that_exist(command: list[str]) -> None:
         "label": settings.parse,
         "train": train.parse,
         "evaluate": evaluate.parse,
+        "drift": drift.parse,
         "query": query.parse,
         "report": report.parse,
         "export": export.parse,
