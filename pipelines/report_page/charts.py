@@ -26,7 +26,9 @@ _CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
+    # Axes are no values to step through.
     "axis": {
+        "aria": False,
         "labelColor": "var(--soft)",
         "titleColor": "var(--soft)",
         "gridColor": "var(--line)",

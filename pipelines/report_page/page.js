@@ -79,10 +79,8 @@
   const isUnsure = (turn, label) => (turn.abstained ?? []).includes(label);
   for (const dialogue of dialogues) {
     dialogue.failed = dialogue.turns.filter(isFailed);
-    dialogue.words = [dialogue.id, ...dialogue.turns.flatMap((turn) => [turn.text, turn.response])]
-      .filter(Boolean)
-      .join("\n")
-      .toLowerCase();
+    for (const turn of dialogue.turns) turn.words = `${turn.text ?? ""}\n${turn.response ?? ""}`.toLowerCase();
+    dialogue.words = [dialogue.id.toLowerCase(), ...dialogue.turns.map((turn) => turn.words)].join("\n");
   }
   const counts = new Map();
   for (const dialogue of dialogues)
@@ -107,8 +105,10 @@
     for (const dialogue of dialogues) {
       if (text && !dialogue.words.includes(text)) continue;
       const fitting = dialogue.failed.filter((turn) => matches(turn, wanted));
-      // The turn that the dialogue is an example of, where it fits.
-      const turn = fitting.find((each) => each.index === dialogue.turn) ?? fitting[0];
+      // The turn with the words that are looked for, else the one that the dialogue is an example of, where they fit.
+      const turn =
+        (text && fitting.find((each) => each.words.includes(text))) ||
+        (fitting.find((each) => each.index === dialogue.turn) ?? fitting[0]);
       if (turn) found.push({ dialogue, turn });
     }
     list.replaceChildren();
