@@ -40,7 +40,7 @@ def jobs() -> Mapping[str, tuple[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; gives the exit code: 0 done, 1 the run failed, 2 the command is wrong."""
+    """Runs the command line; gives the exit code: 0 done, 1 the run failed, 2 the command is wrong, 3 a drift."""
     argv = sys.argv[1:] if argv is None else argv
     if VERBOSE not in argv:
         # Before any import of a library that says something when it is imported.

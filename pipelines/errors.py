@@ -2,7 +2,8 @@
 
 JobError
 ├── UserError      the options or what they name are wrong: exit code 2
-└── RunFailed      the run was sound and could not be finished: exit code 1
+├── RunFailed      the run was sound and could not be finished: exit code 1
+└── DriftFound     the run was finished, and what it was to watch for is there: exit code 3
 
 The message is one sentence that says what is wrong and what to do; it is all that the user sees.
 Bad *records* are no errors: they are rows of the `rejected` table (`schemas.rejects`).
@@ -27,3 +28,9 @@ class RunFailed(JobError):  # noqa: N818 - it reads as what happened
     """The run could not be finished. Nothing was published."""
 
     exit_code = 1
+
+
+class DriftFound(JobError):  # noqa: N818 - it reads as what happened
+    """`faultline drift` has found a drift; everything is written."""
+
+    exit_code = 3

@@ -314,7 +314,7 @@ def _local(path: str, copies: Path) -> str:
 
 
 def _readable(sources: Sequence[SourceFile]) -> tuple[list[SourceFile], list[str]]:
-    """The files that are there as they were labelled, and a note on the others."""
+    """The files that are there as they were labelled, told by their size, and a note on the others."""
     there = []
     changed = []
     for source in sources:

@@ -101,7 +101,10 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]:
-    """Runs each statement of `sql`; each result is to be read before the next. Raises `UserError`."""
+    """Runs each statement of `sql`; each result is to be read before the next.
+
+    Raises `UserError` for a mistake, `KeyboardInterrupt` where ctrl-c stops a query.
+    """
     try:
         for statement in duckdb.extract_statements(sql):
             cursor = connection.execute(statement)
@@ -112,6 +115,10 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]
             "The query is about files, settings or extensions, which faultline query leaves alone: redirect its output "
             "(--format csv > FILE), or open the Parquet files in DuckDB itself."
         ) from None
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from None
+        raise
     except duckdb.Error as error:
         raise UserError(f"{_sentence(error)} The tables and columns are shown by .schema at {PROG}'s prompt.") from None
 
@@ -120,7 +127,10 @@ def converse(labelled: Labelled, answer: Answer, ask: Callable[[str], str]) -> N
     """The prompt: `ask` gives a line for a prompt, and raises `EOFError` at the end. Mistakes are said, not raised."""
     out = Console(highlight=False)
     turns = sum(manifest.summary.turns for manifest in labelled.manifests)
-    out.print(f"{escape(labelled.folder)}: {turns:,} turns. A query ends with ; · .help says more · ctrl-d ends")
+    out.print(
+        f"{escape(labelled.folder)}: {turns:,} turns. A query ends with ; · .help says more · ctrl-d ends",
+        soft_wrap=True,
+    )
     typed = ""
     while True:
         try:

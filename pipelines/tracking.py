@@ -196,6 +196,22 @@ def log_report_run(
     return run_id
 
 
+def log_drift_run(
+    *,
+    tracking_uri: str,
+    experiment: str,
+    run_name: str,
+    parameters: Mapping[str, object],
+    metrics: Mapping[str, float],
+    drift_json: str,
+) -> str:
+    """Writes one run of `faultline drift`, and returns its MLflow run id. Raises `TrackingError`."""
+    with _open_run(tracking_uri, experiment, run_name, {"faultline.job": "drift"}, None) as (client, run_id):
+        _log_values(client, run_id, parameters, [metrics])
+        client.log_text(run_id, drift_json, "drift.json")
+    return run_id
+
+
 def resolve_model(uri: str, tracking_uri: str | None) -> Path:
     """The local folder of a model: `builtin`, a folder, `models:/name/version` or `models:/name@alias`.
 

@@ -13,7 +13,7 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import evaluate, label, query, settings, train
+from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, train
 from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import LOGS, QUERY
@@ -70,7 +70,16 @@ def test_the_options_of_a_job_and_their_defaults_are_those_of_its_help(
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_a_command_has_options_that_exist(command: list[str]) -> None:
-    parsers = {"label": settings.parse, "train": train.parse, "evaluate": evaluate.parse, "query": query.parse}
+    parsers = {
+        "label": settings.parse,
+        "train": train.parse,
+        "evaluate": evaluate.parse,
+        "drift": drift.parse,
+        "query": query.parse,
+        "report": report.parse,
+        "export": export.parse,
+        "import": import_annotations.parse,
+    }
     parsers[command[0]](command[1:])
 
 

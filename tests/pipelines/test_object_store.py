@@ -18,6 +18,7 @@ from apache_beam.io.filesystem import FileMetadata, FileSystem
 from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.label import run
+from pipelines.labelled import Labelled
 
 OBJECTS: dict[str, tuple[bytes, float]] = {}
 
@@ -128,6 +129,9 @@ def test_input_output_and_staging_may_lie_on_an_object_store(tmp_path: Path, tin
     run(command)
     assert ids() == ["b", "c"]
     assert not [path for path in OBJECTS if "_staging" in path]
+    with Labelled.open("memory://out") as labelled:
+        said = labelled.connection.execute("SELECT dialogue_id, text FROM turns ORDER BY ALL").fetchall()
+        assert said == [("b", "stop"), ("c", "stop")]
 
 
 def test_an_output_there_needs_a_tracking_store_of_its_own(tiny_model_dir: Path) -> None:

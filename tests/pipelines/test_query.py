@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +175,17 @@ def test_the_prompt_goes_on_after_a_mistake(opened: Labelled, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "syntax error" in out
     assert "There is no .nothing" in out
+
+
+def test_ctrl_c_stops_a_query_and_not_the_prompt(opened: Labelled) -> None:
+    endless = "SELECT count(*) FROM range(100_000_000) AS a, range(1_000_000) AS b WHERE a.range * b.range % 7 = 3;"
+    # A shell that starts the tests in the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        assert typed(opened, endless, "SELECT 2;") == [[[2]]]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_prompt_shows_what_can_be_asked(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
