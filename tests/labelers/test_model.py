@@ -31,7 +31,8 @@ def _short() -> Dialogue:
 
 
 def _plain(turns: int) -> Dialogue:
-    return _dialogue(f"plain-{turns}", *(Turn(text=f"turn number {index}") for index in range(turns)))
+    said = [[AsrHypothesis(text=f"turn number {index}")] for index in range(turns)]
+    return _dialogue(f"plain-{turns}", *(Turn(asr=asr) for asr in said))
 
 
 def _assert_finite(labels: DialogueLabels) -> None:
