@@ -5,7 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEMO_LOGS := pipelines/demo_logs/dialogues.jsonl
+DEMO_LOGS := demo-logs/simulated.jsonl.gz
 DEMO_OUTPUT := demo-output
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -28,9 +28,10 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 test: lint ## Lint, then run all tests
 	$(BIN)/python -m pytest
 
-demo: $(READY) ## Label the synthetic logs that come with the project, and show what came of it
+demo: $(READY) ## Simulate an assistant's logs, label them, and show what came of it
+	$(BIN)/faultline simulate --dialogues 300 --seed 2026 --output $(DEMO_LOGS)
 	$(BIN)/faultline label --input $(DEMO_LOGS) --output $(DEMO_OUTPUT)
-	@$(BIN)/python -m pipelines.demo $(DEMO_OUTPUT)
+	@$(BIN)/python -m pipelines.demo $(DEMO_LOGS) $(DEMO_OUTPUT)
 
-clean: ## Remove .venv and the demo's output
-	rm -rf $(VENV) $(DEMO_OUTPUT)
+clean: ## Remove .venv, the demo's logs and its output
+	rm -rf $(VENV) $(dir $(DEMO_LOGS)) $(DEMO_OUTPUT)

@@ -8,21 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.errors import UserError
+from pipelines.logs import read_logs
 from schemas.labels import TABLES
 from schemas.log import Dialogue, FailurePoint
-
-LOGS = Path(str(files("pipelines"))) / "demo_logs" / "dialogues.jsonl"
 
 _PIPED_WIDTH = 120
 
@@ -41,14 +38,14 @@ _LABELS = """\
 SELECT * FROM '{output}/turns/**/*.parquet' WHERE dialogue_id = $dialogue_id ORDER BY turn_index"""
 
 
-def show(output: str, logs: Path, console: Console) -> None:
+def show(output: str, logs: str, console: Console) -> None:
     """Prints the demo of the folder `output`, which holds the labels of the canonical log `logs`.
 
     Raises `UserError` where `output` holds no labels.
     """
     if not any(Path(output, "turns").rglob("*.parquet")):
         raise UserError(f"There are no labels in {output}: run faultline label --output {output} first.")
-    console.print("\nThese logs are [bold]synthetic[/]: they were made up to try Faultline with.\n")
+    console.print("\nThese logs are [bold]synthetic[/]: faultline simulate made them up, truth included.\n")
     console.print(_tables(output))
     failing = _ask(_FAILING.format(output=output))
     if failing:
@@ -72,10 +69,8 @@ def _tables(output: str) -> Table:
     return shown
 
 
-def _find(logs: Path, dialogue_id: str) -> Dialogue:
-    decoder = msgspec.json.Decoder(Dialogue)
-    with logs.open("rb") as lines:
-        return next(found for found in map(decoder.decode, lines) if found.dialogue_id == dialogue_id)
+def _find(logs: str, dialogue_id: str) -> Dialogue:
+    return next(found for found in read_logs([logs], "jsonl").dialogues if found.dialogue_id == dialogue_id)
 
 
 def _dialogue(output: str, dialogue: Dialogue) -> Table:
@@ -128,9 +123,11 @@ def _result(rows: Sequence[Mapping[str, Any]]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the demo; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.demo", description=show.__doc__)
-    parser.add_argument("output", help="the --output folder of faultline label on the demo logs")
+    parser.add_argument("logs", help="canonical dialogue logs")
+    parser.add_argument("output", help="the --output folder of faultline label on these logs")
+    options = parser.parse_args(argv)
     try:
-        show(parser.parse_args(argv).output, LOGS, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+        show(options.output, options.logs, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -13,10 +13,10 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, train
+from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, simulate, train
 from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
 from pipelines.cli import jobs, main
-from pipelines.demo import LOGS, QUERY
+from pipelines.demo import QUERY
 from pipelines.labelled import VIEWS
 from schemas.formats import DialogueFormat, formats, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES, Label, Signal
@@ -158,9 +158,10 @@ def test_the_first_query_is_the_one_that_make_demo_shows() -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A folder that looks as a clone does after `make demo`, with a model of the smallest size."""
     folder = tmp_path_factory.mktemp("clone")
-    (folder / "pipelines").symlink_to(ROOT / "pipelines")
+    logs = str(folder / "demo-logs" / "simulated.jsonl.gz")
+    simulate.run(["--dialogues", "40", "--output", logs])
     output = ["--output", str(folder / "demo-output"), "--no-progress"]
-    label.run(["--input", str(LOGS), "--model", str(tiny_model_dir), *output])
+    label.run(["--input", logs, "--model", str(tiny_model_dir), *output])
     return folder
 
 

@@ -20,7 +20,7 @@ from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
 from schemas.ontology import infer
 
-LOGS = Path(__file__).parents[2] / "pipelines" / "demo_logs" / "dialogues.jsonl"
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 FAST = TrainingConfig(turns_per_step=16, learning_rate=5e-3, words_learning_rate=2e-3, average_decay=0.9, missing=0.0)
 
 

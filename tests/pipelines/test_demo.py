@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipelines.demo import LOGS, main, show
+from pipelines.demo import main, show
 from schemas.formats import get_format
 from schemas.formats.base import DialogueFormat
 from schemas.labels import TABLES, DialogueLabels, GoalLabels, Label, Provenance, TurnLabels, to_tables
 from schemas.log import Dialogue, FailurePoint
+
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 
 def dialogues() -> list[Dialogue]:
@@ -74,7 +76,7 @@ def output(tmp_path: Path) -> Path:
 
 def shown(output: Path) -> str:
     text = io.StringIO()
-    show(str(output), LOGS, Console(file=text, width=200))
+    show(str(output), str(LOGS), Console(file=text, width=200))
     return text.getvalue()
 
 
@@ -116,7 +118,7 @@ def test_an_output_without_failures_is_shown(output: Path) -> None:
 
 
 def test_a_folder_without_labels_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
+    assert main([str(LOGS), str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

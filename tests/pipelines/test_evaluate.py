@@ -14,7 +14,6 @@ import pytest
 
 from encoders.features import NUMBERS
 from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
-from pipelines.demo import LOGS
 from pipelines.errors import UserError
 from pipelines.evaluate import EVALUATION, parse, run
 from pipelines.evaluation import Evaluation, Graded, Score, coverages
@@ -46,6 +45,8 @@ from schemas.log import (
     Turn,
     TurnAnnotation,
 )
+
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 
 def dialogue(*annotations: TurnAnnotation, goals: list[GoalAnnotation] | None = None) -> Dialogue:
@@ -264,7 +265,7 @@ def find(evaluation: Evaluation, **wanted: object) -> list[Score]:
 
 
 @pytest.mark.slow
-def test_every_annotated_label_of_the_demo_logs_is_scored(evaluation: Evaluation) -> None:
+def test_every_annotated_label_of_the_logs_is_scored(evaluation: Evaluation) -> None:
     assert {each.label for each in find(evaluation, predictor="model")} == {
         "failure_point",
         "success",

@@ -14,13 +14,14 @@ import pytest
 
 from pipelines import evaluate, import_annotations, label
 from pipelines.annotation.tasks import Question, Reason
-from pipelines.demo import LOGS
 from pipelines.errors import UserError
 from pipelines.export import Tool
 from pipelines.import_annotations import ImportSummary
 from pipelines.labelled import Labelled
 from pipelines.logs import annotate, read_logs
 from schemas.log import Dialogue, Slot
+
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 os.environ["DO_NOT_TRACK"] = "true"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "dstc2"

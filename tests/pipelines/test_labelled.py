@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import label
-from pipelines.demo import LOGS
 from pipelines.errors import UserError
 from pipelines.labelled import Labelled
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES
+
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pipelines.logs import read_logs
 from pipelines.tracking import resolve_model
 from schemas.labels import Label
 
-LOGS = Path(__file__).parents[2] / "pipelines" / "demo_logs" / "dialogues.jsonl"
+LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 
 @pytest.fixture(scope="session")
