@@ -79,6 +79,7 @@ def test_a_command_has_options_that_exist(command: list[str]) -> None:
         "report": report.parse,
         "export": export.parse,
         "import": import_annotations.parse,
+        "simulate": simulate.parse,
     }
     parsers[command[0]](command[1:])
 
