@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
 from pipelines import report
@@ -232,20 +232,18 @@ class Opened(NamedTuple):
     """Processor time of the page's main thread in that."""
 
 
-def opened(page_file: Path, chromium: str) -> Opened:
-    """Opens a page in a new browser, with the network off."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM, timeout=300_000)
-        context = browser.new_context(offline=True)
-        page = context.new_page()
-        session = context.new_cdp_session(page)
-        session.send("Performance.enable", {"timeDomain": "threadTicks"})
-        started = time.monotonic()
-        page.goto(page_file.as_uri(), timeout=300_000)
-        page.locator("#list button").first.wait_for(timeout=300_000)
-        wall = time.monotonic() - started
-        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-        browser.close()
+def opened(page_file: Path, browser: Browser) -> Opened:
+    """Opens a page with the network off."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    started = time.monotonic()
+    page.goto(page_file.as_uri(), timeout=300_000)
+    page.locator("#list button").first.wait_for(timeout=300_000)
+    wall = time.monotonic() - started
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    context.close()
     return Opened(wall, metrics["TaskDuration"])
 
 
@@ -262,7 +260,10 @@ def main() -> None:
         started = time.monotonic()
         page = Path(report.run(["--labels", str(output), "--explain", "0"]))
         out.print(f"made in {time.monotonic() - started:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
-        wall, busy = opened(page, chromium)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM, timeout=300_000)
+            wall, busy = opened(page, browser)
+            browser.close()
         out.print(f"opened in {wall:.1f} s, of which the page's main thread was busy {busy:.1f} s")
 
 

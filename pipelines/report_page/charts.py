@@ -141,6 +141,8 @@ def points_over_time(moments: Sequence[Moment], unit: str) -> Plot:
         for point, rate in moment.points.items()
     ]
     names = [str(point) for point in DEFECTS]
+    # The interval of a component that never failed on a quiet day is wide, and would squeeze all the others.
+    highest = max((rate.high for moment in moments for rate in moment.points.values() if rate.part), default=1)
     scale = alt.Scale(domain=names, range=[f"var(--{name})" for name in names])
     colours = alt.Color("point:N", legend=None, scale=scale)
 
@@ -150,8 +152,8 @@ def points_over_time(moments: Sequence[Moment], unit: str) -> Plot:
         base = alt.Chart().encode(
             x=_time(alt.Axis(format=_SHORT_FORMATS[unit], tickCount=2, labelOverlap="greedy")), color=colours
         )
-        y = alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=3))
-        band = base.mark_area(opacity=0.18, aria=False).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+        y = alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=3))
+        band = base.mark_area(opacity=0.18, aria=False, clip=True).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
         line = base.mark_line(strokeWidth=2, aria=False).encode(y=y)
         points = base.mark_point(filled=True, size=20, opacity=1).encode(y=y, description="said:N")
         layer = alt.layer(band, line, points, data=alt.InlineData(values=rows)).properties(width=each, height=110)

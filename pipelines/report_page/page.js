@@ -210,7 +210,7 @@
         make("dt", {}, "user"),
         make("dd", { class: "user" }, turn.text ? said(turn.text) : make("em", {}, "not in the log")),
         make("dt", {}, "assistant"),
-        make("dd", {}, ...(answer.some(Boolean) ? answer : [make("em", {}, "not in the log")])),
+        make("dd", {}, ...(answer.some(Boolean) ? answer : [make("em", {}, "no answer in the log")])),
       ),
       turn.then ? make("div", { class: "next" }, make("span", { class: "label" }, "What the user did next"), make("ul", {}, ...turn.then.map((each) => make("li", {}, each)))) : null,
       because(turn),
@@ -225,7 +225,7 @@
       `Goal ${place + 1}: `,
       said(goal.intent ?? "no intent"),
       ` was ${goal.success ? "reached" : "not reached"} (${percent(goal.confidence)})`,
-      goal.point === "correct" ? null : make("span", {}, ", failed at ", pointMark(goal.point)),
+      goal.success || goal.point === "correct" ? null : make("span", {}, ", failed at ", pointMark(goal.point)),
     );
 
   const open = (dialogue, focus) => {

@@ -29,7 +29,7 @@ LEAST = 0.01
 TOLERANCE = 0.02
 """How far the probability that is explained may be from the label's: batches of other shapes round differently."""
 
-_SAID = {
+NAMES = {
     "words": "the words that were recognised",
     "other hypotheses": "the recogniser's other hypotheses",
     "recognition scores": "the recogniser's scores",
@@ -43,6 +43,7 @@ _SAID = {
     "times": "when it was said",
     "device and locale": "the device and the locale",
 }
+"""What the page calls each `labelers.explanation.Evidence` of the turn itself."""
 
 
 def effects(
@@ -134,4 +135,4 @@ def _shown(explanation: Explanation, dialogue: Dialogue) -> list[Effect]:
 def _said(influence: Influence, dialogue: Dialogue) -> str:
     if influence.evidence == "turn":
         return f"turn {influence.turn_index} (“{cut(dialogue.turns[influence.turn_index].text)}”)"
-    return _SAID[influence.evidence]
+    return NAMES[influence.evidence]

@@ -16,6 +16,7 @@ from pipelines.errors import UserError
 from pipelines.labelled import Labelled as Output
 from pipelines.report_page.examples import TEXT_LIMIT, choose, what_came_next
 from pipelines.report_page.numbers import WORST_INTENTS, count
+from pipelines.report_page.why import NAMES
 from schemas.labels import DialogueLabels, GoalLabels, Label, Signal
 from schemas.log import AsrHypothesis, Dialogue, FailurePoint, NluHypothesis, Response, Turn
 from schemas.rejects import Reject, RejectReason, Stage
@@ -280,12 +281,11 @@ def test_the_page_has_no_accessibility_violations(
 
 @browser_test
 @pytest.mark.slow
-def test_the_page_of_100_000_turns_is_small_and_opens_at_once(tmp_path: Path, make: Make) -> None:
-    assert _CHROMIUM is not None
+def test_the_page_of_100_000_turns_is_small_and_opens_at_once(browser: Any, tmp_path: Path, make: Make) -> None:
     page = make(write_output(tmp_path, made_up(100_000)))
     assert page.stat().st_size < 15e6
     # Processor time, so that what else the machine does is not counted.
-    assert opened(page, _CHROMIUM).busy < 3.0
+    assert opened(page, browser).busy < 3.0
 
 
 # What it says
@@ -383,6 +383,12 @@ def test_what_moved_the_model_is_told_of_the_run_s_own_model(labelled_output: An
     text = page.read_text(encoding="utf-8")
     assert "What moved the model is not told" not in text
     assert "the page says what moved the model" in text
+
+
+def test_every_kind_of_evidence_has_a_name_on_the_page() -> None:
+    from labelers.explanation import Evidence
+
+    assert set(NAMES) == set(Evidence) - {Evidence.TURN}
 
 
 def test_another_model_explains_nothing(output: Path, store: str, tmp_path: Path) -> None:
