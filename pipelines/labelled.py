@@ -255,9 +255,11 @@ def _files(folder: str, manifest: Manifest, table: str) -> list[str]:
 def _connect(temporary: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(Path(temporary, "labelled.duckdb")))
     connection.execute(
-        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; "
-        "SET enable_progress_bar = false; SET TimeZone = 'UTC'"
+        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET TimeZone = 'UTC'"
     )
+    # In a notebook without ipywidgets it is off, and DuckDB refuses to set it at all.
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+        connection.execute("SET enable_progress_bar = false")
     for name, schema in VIEWS.items():
         _create(connection, name, schema)
     return connection
