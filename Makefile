@@ -1,6 +1,6 @@
 # `make test` and `make demo` set up everything they need, on a machine with Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo clean
+.PHONY: help setup lint test demo notebooks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 help: ## What can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Faultline and its tools into .venv (done by test and demo where needed)
 
@@ -32,6 +32,9 @@ demo: $(READY) ## Simulate an assistant's logs, label them, and show what came o
 	$(BIN)/faultline simulate --dialogues 300 --seed 2026 --output $(DEMO_LOGS)
 	$(BIN)/faultline label --input $(DEMO_LOGS) --output $(DEMO_OUTPUT)
 	@$(BIN)/python -m pipelines.demo $(DEMO_LOGS) $(DEMO_OUTPUT)
+
+notebooks: $(READY) ## Run the notebooks from start to end, and write them back with their outputs
+	$(BIN)/python notebooks/execute.py
 
 clean: ## Remove .venv, the demo's logs and its output
 	rm -rf $(VENV) $(dir $(DEMO_LOGS)) $(DEMO_OUTPUT)
