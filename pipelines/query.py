@@ -16,6 +16,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +108,7 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]
     """
     try:
         for statement in duckdb.extract_statements(sql):
-            cursor = connection.execute(statement)
+            cursor = _executed(connection, statement)
             described = cursor.description or []
             yield Result(_unique([name for name, *_ in described]), _rows(cursor, [kind for _, kind, *_ in described]))
     except duckdb.PermissionException:
@@ -115,12 +116,20 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]
             "The query is about files, settings or extensions, which faultline query leaves alone: redirect its output "
             "(--format csv > FILE), or open the Parquet files in DuckDB itself."
         ) from None
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from None
-        raise
     except duckdb.Error as error:
         raise UserError(f"{_sentence(error)} The tables and columns are shown by .schema at {PROG}'s prompt.") from None
+
+
+def _executed(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> duckdb.DuckDBPyConnection:
+    """The connection with the statement's result. DuckDB may not notice a ctrl-c while it works on this thread, so it
+    works on another."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        running = worker.submit(connection.execute, statement)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def converse(labelled: Labelled, answer: Answer, ask: Callable[[str], str]) -> None:
