@@ -80,7 +80,8 @@ def test_the_worst_intents_and_examples_are_those_of_the_query_and_of_the_page(t
     faultline("report", "--labels", str(labels), "--output", str(page), "--explain", "0")
     html = page.read_text(encoding="utf-8")
     table = html.partition('<section id="intents"')[2].partition("</table>")[0]
-    rows = re.findall(r'<tr><th scope="row"><bdi>(\w+)</bdi></th><td class="n">(\d+)</td><td class="n">(\d+)</td>', table)
+    cells = r'<tr><th scope="row"><bdi>(\w+)</bdi></th><td class="n">(\d+)</td><td class="n">(\d+)</td>'
+    rows = re.findall(cells, table)
     assert [[intent, int(turns), int(failed)] for intent, turns, failed in rows[:3]] == [
         row[:3] for row in told["worst"]
     ]
