@@ -3,8 +3,8 @@
     python notebooks/execute.py [NOTEBOOK …]
 
 Without names: all of them. A cell that fails ends it with the cell's traceback, and the notebook stays as it was. What
-differs from one run to the next without saying anything (timings, paths of temporary folders, the version of Python) is
-left out, so that a changed output is a changed answer.
+differs from one run to the next without saying anything is left out: timings, what commands say of their progress, paths
+of temporary folders, the version of Python.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         client.execute(env={**os.environ, "PATH": commands, "TMPDIR": folder})
         for cell in notebook.cells:
-            for output in cell.get("outputs", ()):
-                _clean(output, folder)
+            if cell.cell_type == "code":
+                cell.outputs = [_clean(output, folder) for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata.language_info = {"name": "python"}
     return notebook
 
 
-def _clean(output: NotebookNode, folder: str) -> None:
-    """Leaves out the paths of temporary folders."""
+def _clean(output: NotebookNode, folder: str) -> NotebookNode:
+    """The output without the paths of temporary folders."""
     temporary = re.compile(rf"{re.escape(folder)}(/faultline-\w+)?/?")
     texts = output.get("data", output)
     for kind, text in texts.items():
         if isinstance(text, str) and (kind == "text" or kind.startswith("text/")):
             texts[kind] = temporary.sub("", text)
+    return output
 
 
 def main() -> None:

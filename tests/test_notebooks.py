@@ -100,3 +100,17 @@ def test_what_to_fix_is_ranked_by_what_it_wins(tmp_path: Path) -> None:
         assert float(row["low"]) <= float(row["won"]) <= float(row["high"])
         # Not every goal is reached where nothing fails for good.
         assert float(row["won"]) < int(row["goals"]) / int(row["all"])
+
+
+@pytest.mark.slow
+def test_the_retrained_model_is_better_at_failure_points_and_labels_from_the_registry(tmp_path: Path) -> None:
+    run(
+        "retrain_on_your_logs.ipynb",
+        "told = {'scores': value.T.to_dict(), 'right': int(right), 'wrong': int(wrong), 'by': sorted(set(new.model_uri))}\n"
+        f"Path({str(tmp_path / 'told.json')!r}).write_text(json.dumps(told))",
+    )
+    told = json.loads((tmp_path / "told.json").read_text())
+    for measure in ("failure point: macro-F1", "failure point: accuracy"):
+        assert told["scores"][measure]["after"] > told["scores"][measure]["before"]
+    assert told["right"] > told["wrong"]
+    assert told["by"] == ["models:/faultline@live"]
