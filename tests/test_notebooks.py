@@ -106,7 +106,8 @@ def test_what_to_fix_is_ranked_by_what_it_wins(tmp_path: Path) -> None:
 def test_the_retrained_model_is_better_at_failure_points_and_labels_from_the_registry(tmp_path: Path) -> None:
     run(
         "retrain_on_your_logs.ipynb",
-        "told = {'scores': value.T.to_dict(), 'right': int(right), 'wrong': int(wrong), 'by': sorted(set(new.model_uri))}\n"
+        "told = {'scores': value.T.to_dict(), 'right': int(right), 'wrong': int(wrong)}\n"
+        "told['by'] = sorted(set(new.model_uri))\n"
         f"Path({str(tmp_path / 'told.json')!r}).write_text(json.dumps(told))",
     )
     told = json.loads((tmp_path / "told.json").read_text())
