@@ -3,8 +3,8 @@
     python notebooks/execute.py [NOTEBOOK …]
 
 Without names: all of them. A cell that fails ends it with its traceback, and the notebook stays as it was. Left
-out is what differs from one run to the next without saying anything: timings, what commands say of their progress, paths
-of temporary folders, the version of Python.
+out is what differs from one run to the next without saying anything: timings, what commands say of their progress,
+paths of temporary folders, the version of Python.
 """
 
 from __future__ import annotations
