@@ -1,4 +1,4 @@
-"""Batches by padded tokens, in shapes from a small ladder.
+"""Batches of windows of turns by their padded size, in shapes from a small ladder.
 
 The CPU's kernel library prepares a kernel for every new shape, so shapes that vary freely cost more than the
 padding they save: lengths and row counts are rounded up to a few values.
@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Padded lengths of a turn, in tokens."""
 WINDOWS = (4, 8, 16, 32, 64)
 """Padded lengths of a window, in turns."""
 ROWS = tuple(sorted({step << shift for shift in range(20) for step in (2, 3)} | {1}))

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoTokenizer, RobertaModel
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In RoBERTa's order: the padding id must be 1, positions begin after it."""
 MAX_TOKENS = 256
-"""Longest sequence, in tokens: the top of `encoders.batching.LENGTHS`, to which a turn is padded."""
+"""Longest sequence, in tokens: the top of `encoders.packing.LENGTHS`, to which a turn is padded."""
 
 
 class CheckpointError(ValueError):

@@ -1,19 +1,21 @@
 """The turn encoder: one vector a turn, from its words and its features.
 
 - Words: any RoBERTa of transformers (Liu et al. 2019, arXiv:1907.11692), fed with the turn's fields as one
-  sequence; a segment embedding (zero at first) is added to the word embeddings, so any checkpoint fits.
+  sequence; a segment embedding (zero at first) is added to the word embeddings, so any checkpoint fits. Turns are
+  packed end to end (`encoders.packing`).
 - Numbers: piecewise linear encoding over the quantiles of the training logs (Gorishniy, Rubachev and Babenko
   2022, arXiv:2203.05556): needs no scaling, keeps outliers harmless; one extra input says *missing*.
 - Categories: hashed, one embedding each; id 0 is *missing*.
 - The vector is a projection of `<s>`, the mean over the user's tokens, the mean over the response's tokens, and
   the features.
 
-Dimensions: N turns, L tokens, E token width, D turn width, F numbers, C categories, Q bins.
-In masks True means: a real token or turn, not padding.
+Dimensions: N turns, S sequences and M rows of tokens of a pack, E token width, D turn width, F numbers,
+C categories, Q bins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import RobertaConfig, RobertaModel
 
 from encoders.features import CATEGORIES, CATEGORY_BUCKETS, NUMBERS
-from encoders.text import Segment
+from encoders.packing import ATTENTION, Packing
+from encoders.text import Segment, TokenizedTurn
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,24 @@ class TurnEncoderConfig:
             raise ValueError(f"dropout and word_dropout must be in [0, 1), not {self.dropout} and {self.word_dropout}")
 
 
-class EncodedTurns(NamedTuple):
-    """N turns."""
+class PackedTurns(NamedTuple):
+    """Token sequences of S turns, or names, in M rows."""
 
-    vectors: Tensor
-    """(N, D)"""
-    tokens: Tensor
-    """(N, L, E), the words' states"""
+    ids: Tensor
+    """(M,)"""
+    segments: Tensor
+    """(M,), values of `Segment`"""
+    packing: Packing
+
+    @classmethod
+    def of(cls, turns: Sequence[TokenizedTurn], packing: Packing, pad_id: int) -> PackedTurns:
+        """These turns, in the order in which they were packed."""
+        return cls(
+            packing.fill([turn.ids for turn in turns], pad_id),
+            # No field has this number, so that padding is in no mean.
+            packing.fill([turn.segments for turn in turns], len(Segment)),
+            packing,
+        )
 
 
 class PiecewiseLinear(nn.Module):
@@ -128,7 +143,7 @@ class TurnEncoder(nn.Module):
 
     def __init__(self, config: TurnEncoderConfig) -> None:
         super().__init__()
-        roberta = RobertaConfig(**config.roberta)
+        roberta = RobertaConfig(**config.roberta, attn_implementation=ATTENTION)
         self.words = RobertaModel(roberta, add_pooling_layer=False)
         self.segments = nn.Embedding(len(Segment), roberta.hidden_size)
         nn.init.zeros_(self.segments.weight)
@@ -138,34 +153,35 @@ class TurnEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.word_dropout = config.word_dropout
 
-    def forward(self, ids: Tensor, segments: Tensor, mask: Tensor, numbers: Tensor, categories: Tensor) -> EncodedTurns:
-        """ids, segments, mask: (N, L); numbers: (N, F); categories: (N, C)."""
-        tokens = self.tokens(ids, segments, mask)  # (N, L, E)
-        user = mask & (segments == Segment.USER)
-        response = mask & (segments == Segment.RESPONSE)
-        pooled = torch.cat([tokens[:, 0], _mean(tokens, user), _mean(tokens, response)], dim=-1)  # (N, 3E)
-        words = self.pooled(pooled.to(self.pooled.weight.dtype))
-        vectors = self.norm(words + self.features(numbers, categories))
-        return EncodedTurns(self.dropout(vectors), tokens)
+    def forward(self, words: Tensor, numbers: Tensor, categories: Tensor) -> Tensor:
+        """`words`: (N, 3E), what `pool` gives; numbers: (N, F); categories: (N, C). Gives (N, D)."""
+        vectors = self.norm(self.pooled(words) + self.features(numbers, categories))
+        return self.dropout(vectors)  # type: ignore[no-any-return]
 
-    def names(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
-        """Names of an ontology as (N, E): the mean over their tokens."""
-        return _mean(self.tokens(ids, segments, mask), mask)
+    def pool(self, states: Tensor, turns: PackedTurns) -> Tensor:
+        """(M, E) states → (S, 3E) in float32: of `<s>`, and the means over the user's and the response's tokens."""
+        first = torch.from_numpy(turns.packing.starts).to(states.device)
+        fields = [self._mean(states, turns, turns.segments == each) for each in (Segment.USER, Segment.RESPONSE)]
+        return torch.cat([states[first].float(), *fields], dim=-1)
 
-    def tokens(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
-        """(N, L) ids → (N, L, E) states."""
-        words = self.words.embeddings.word_embeddings(ids)
+    def names(self, states: Tensor, names: PackedTurns) -> Tensor:
+        """(M, E) states → (S, E) in float32: the means over all tokens."""
+        return self._mean(states, names, names.segments < len(Segment))
+
+    def tokens(self, turns: PackedTurns) -> Tensor:
+        """The (M, E) states of the tokens."""
+        embeddings = self.words.embeddings
+        words = embeddings.word_embeddings(turns.ids)
         if self.training and self.word_dropout:
-            words = words * (torch.rand(ids.shape, device=ids.device) >= self.word_dropout).unsqueeze(-1)
-        embeddings = words + self.segments(segments).to(self.words.embeddings.word_embeddings.weight.dtype)
-        # RoBERTa counts positions from padding_idx + 1; given embeddings it cannot see which are padding.
-        pad = self.words.config.pad_token_id
-        positions = torch.cumsum(mask.long(), dim=1) * mask + pad
-        state = self.words(inputs_embeds=embeddings, attention_mask=mask.long(), position_ids=positions)
-        return state.last_hidden_state  # type: ignore[no-any-return]
+            words = words * (torch.rand(turns.ids.shape, device=words.device) >= self.word_dropout).unsqueeze(-1)
+        segments = functional.pad(self.segments.weight, (0, 0, 0, 1))[turns.segments]
+        # RoBERTa counts positions from padding_idx + 1.
+        positions = turns.packing.positions + self.words.config.pad_token_id + 1
+        embedded = embeddings(inputs_embeds=(words + segments.to(words.dtype))[None], position_ids=positions[None])
+        return self.words.encoder(embedded, attention_mask=turns.packing).last_hidden_state[0]  # type: ignore[no-any-return]
 
-
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """(N, L, E) → (N, E): the mean where `mask` is True, zero where it is nowhere True."""
-    weights = mask.to(states.dtype).unsqueeze(-1)
-    return (states * weights).sum(1) / weights.sum(1).clamp_min(1)
+    def _mean(self, states: Tensor, turns: PackedTurns, of: Tensor) -> Tensor:
+        """(M, E) → (S, E) in float32: each sequence's mean over the rows where `of`, (M,), is True; zero where none."""
+        before = functional.pad(torch.cumsum(of, dim=0), (1, 0))
+        starts = torch.from_numpy(turns.packing.starts).to(states.device)
+        return functional.embedding_bag(of.nonzero()[:, 0], states.float(), before[starts], mode="mean")

@@ -4,8 +4,8 @@
 - A folder holds it: `config.json`, `model.safetensors`, `tokenizer.json` and `manifest.json` with the SHA-256 of
   each, which is checked before anything is loaded. Nothing is unpickled. What is loaded is what was saved, bit
   for bit.
-- Dialogues are labelled in groups of some thousand turns: within a group turns are encoded in batches of padded
-  tokens, longest first, in shapes of a small ladder (`encoders.batching`).
+- Dialogues are labelled in groups of some thousand turns: within a group what is said alike is encoded once,
+  longest first, packed end to end (`encoders.packing`).
 
 Dimensions: N turns, L tokens, T turns of a window, D turn width, E token width.
 """
@@ -25,14 +25,16 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
+from cachetools import LRUCache
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from encoders.batching import LENGTHS, WINDOWS, batches
+from encoders.batching import WINDOWS, batches
 from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
 from encoders.features import turn_features
+from encoders.packing import packs
 from encoders.text import Segment, TokenizedTurn, TurnTokenizer
-from encoders.turn import TurnEncoder, TurnEncoderConfig
+from encoders.turn import PackedTurns, TurnEncoder, TurnEncoderConfig
 from labelers.base import Encoded, EncodedOntology, Labeler, LabelerConfig
 from labelers.failure_point import FailurePointLabel, FailurePointLabeler
 from labelers.feedback import signals
@@ -47,10 +49,10 @@ from schemas.ontology import Intent, Ontology, SlotType, words
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
 FORMAT_VERSION = 2
-TOKEN_BUDGET = 8_192
-"""Padded tokens of a batch of turns."""
 TURN_BUDGET = 512
 """Padded turns of a batch of windows."""
+CACHED_PAIRS = 16_384
+"""Hypothesised (slot, value) whose vectors are kept from one group to the next."""
 GROUP_TURNS = 1_024
 """Turns that are labelled together; a dialogue is never split."""
 
@@ -93,6 +95,7 @@ class Model(nn.Module):
         self.failure_point = FailurePointLabeler(shared)
         self.rephrase = RephraseLabeler(shared)
         self._names: EncodedOntology | None = None
+        self._pairs: LRUCache[tuple[str, str], Tensor] = LRUCache(CACHED_PAIRS)
 
     @property
     def labelers(self) -> dict[Label, Labeler]:
@@ -194,24 +197,31 @@ class Model(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) vectors, (N, U, E) states of the users' tokens, (N, U) their mask."""
         device = self.device
+        # The same fields make the same tokens: they are encoded once.
+        rows: dict[tuple[bytes, bytes], int] = {}
+        of = torch.tensor([rows.setdefault((each.ids.tobytes(), each.segments.tobytes()), len(rows)) for each in turns])
+        distinct: list[TokenizedTurn] = [turns[0]] * len(rows)
+        for row, turn in zip(of.tolist(), turns, strict=True):
+            distinct[row] = turn
         longest = max(len(turn.user_offsets) for turn in turns)
-        vectors: list[Tensor] = []
+        places = torch.arange(1, 1 + longest, device=device)
+        pooled: list[Tensor] = []
         tokens: list[Tensor] = []
         order: list[npt.NDArray[np.int64]] = []
-        for indexes, rows, length in batches([len(turn.ids) for turn in turns], LENGTHS, TOKEN_BUDGET):
-            ids, segments, mask = self._pad([turns[index] for index in indexes], rows, length)
-            picked = torch.from_numpy(indexes).to(device)
-            padded = torch.cat([picked, picked[:1].expand(rows - len(indexes))])
-            encoded = self.turn_encoder(ids, segments, mask, numbers[padded], categories[padded])
-            vectors.append(encoded.vectors[: len(indexes)])
-            user = encoded.tokens[: len(indexes), 1 : 1 + longest]
-            tokens.append(nn.functional.pad(user, (0, 0, 0, longest - user.shape[1])))
+        for indexes, packing in packs([len(turn.ids) for turn in distinct], device):
+            packed = PackedTurns.of([distinct[index] for index in indexes], packing, self.tokenizer.pad_id)
+            states = self.turn_encoder.tokens(packed)
+            pooled.append(self.turn_encoder.pool(states, packed))
+            starts = torch.from_numpy(packing.starts).to(device)
+            # Past a turn's own tokens these are another's: `user_mask` says so.
+            tokens.append(states[(starts[:, None] + places).clamp_max(packing.size - 1)])
             order.append(indexes)
         # Back in the order of the turns.
-        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+        back = torch.from_numpy(np.argsort(np.concatenate(order)))[of].to(device)
         counts = torch.tensor([len(turn.user_offsets) for turn in turns], device=device)
-        user_mask = torch.arange(longest, device=device)[None, :] < counts[:, None]
-        return torch.cat(vectors)[back], torch.cat(tokens)[back], user_mask
+        user_mask = places[None, :] <= counts[:, None]
+        vectors = self.turn_encoder(torch.cat(pooled)[back], numbers, categories)
+        return vectors, torch.cat(tokens)[back], user_mask
 
     def _encode_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
         """(N, D) turn vectors → (N, D) turn states, window by window."""
@@ -249,28 +259,30 @@ class Model(nn.Module):
             return torch.zeros(0, self.turn_encoder.words.config.hidden_size, device=self.device)
         names = self.tokenizer.names(texts)
         vectors, order = [], []
-        for indexes, rows, length in batches([len(name.ids) for name in names], LENGTHS, TOKEN_BUDGET):
-            ids, segments, mask = self._pad([names[index] for index in indexes], rows, length)
-            vectors.append(self.turn_encoder.names(ids, segments, mask)[: len(indexes)])
+        for indexes, packing in packs([len(name.ids) for name in names], self.device):
+            packed = PackedTurns.of([names[index] for index in indexes], packing, self.tokenizer.pad_id)
+            vectors.append(self.turn_encoder.names(self.turn_encoder.tokens(packed), packed))
             order.append(indexes)
         return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)]
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
+        # Assistants speak of the same things all day, and a pair's vector is the same whichever it is encoded with.
+        vectors = {pair: self._pairs[pair] for pair in pairs if pair in self._pairs}
+        unknown = [pair for pair in pairs if pair not in vectors]
         with torch.no_grad():
-            return self._encode_names([f"{words(name)} = {value}" for name, value in pairs])
+            encoded = self._encode_names([f"{words(name)} = {value}" for name, value in unknown])
+        vectors.update(zip(unknown, encoded, strict=True))
+        if not self.training:
+            # Copies, since a row would keep all of `encoded`.
+            self._pairs.update((pair, vectors[pair].clone()) for pair in unknown)
+        return torch.stack([vectors[pair] for pair in pairs]) if pairs else encoded
 
-    def _pad(self, turns: Sequence[TokenizedTurn], rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(rows, length) ids, segments and mask; rows past the turns repeat the first, so none is all padding."""
-        ids = np.full((rows, length), self.tokenizer.pad_id, dtype=np.int64)
-        segments = np.zeros((rows, length), dtype=np.int64)
-        mask = np.zeros((rows, length), dtype=np.bool_)
-        for row in range(rows):
-            turn = turns[row if row < len(turns) else 0]
-            size = len(turn.ids)
-            ids[row, :size], segments[row, :size], mask[row, :size] = turn.ids, turn.segments, True
-        device = self.device
-        return tuple(torch.from_numpy(each).to(device) for each in (ids, segments, mask))  # type: ignore[return-value]
+    def train(self, mode: bool = True) -> Model:
+        """Turns training on or off. What was kept of the weights as they are is forgotten when it is turned on."""
+        if mode:
+            self._pairs.clear()
+        return super().train(mode)
 
     # Files
 

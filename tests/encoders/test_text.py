@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
-from encoders.batching import LENGTHS
+from encoders.packing import LENGTHS
 from encoders.text import LIMITS, Segment, TokenizedTurn, TurnTokenizer
 from labelers.model import TOKENIZER
 from schemas.log import AsrHypothesis, Dialogue, EntityResolution, NluHypothesis, Response, Slot, Turn, validate

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from encoders.features import CATEGORIES, NUMBERS
-from encoders.turn import FeatureEncoder, TurnEncoder
+from encoders.packing import packs
+from encoders.text import Segment, TokenizedTurn
+from encoders.turn import FeatureEncoder, PackedTurns, TurnEncoder
 from labelers.model import Model
 
 CATEGORY = torch.zeros(1, len(CATEGORIES), dtype=torch.long)
@@ -41,22 +43,13 @@ def _of(features: FeatureEncoder, index: int, value: float) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_padding_changes_nothing(encoder: TurnEncoder) -> None:
-    ids = torch.randint(5, 60, (2, 24), generator=torch.Generator().manual_seed(0))
-    segments = (torch.arange(24) // 5).expand(2, 24)
-    numbers, categories = torch.full((2, len(NUMBERS)), torch.nan), CATEGORY.expand(2, -1)
-    mask = torch.arange(24)[None, :] < torch.tensor([[24], [9]])
-    together = encoder(ids, segments, mask, numbers, categories)
-    alone = encoder(ids[1:, :9], segments[1:, :9], mask[1:, :9], numbers[1:], categories[1:])
-    torch.testing.assert_close(together.vectors[1], alone.vectors[0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(together.tokens[1, :9], alone.tokens[0], atol=1e-5, rtol=1e-5)
-
-
-@torch.inference_mode()
-def test_a_row_of_padding_alone_gives_no_nan(encoder: TurnEncoder) -> None:
-    ids, mask = torch.ones(2, 8, dtype=torch.long), torch.tensor([[True] * 8, [False] * 8])
-    numbers = torch.full((2, len(NUMBERS)), torch.nan)
-    assert encoder(ids, ids * 0, mask, numbers, CATEGORY.expand(2, -1)).vectors.isfinite().all()
+def test_a_turn_without_user_or_response_gives_a_finite_vector(encoder: TurnEncoder) -> None:
+    turn = TokenizedTurn(np.array([0]), np.array([Segment.NEXT]), np.zeros((0, 2), np.int64), False)
+    ((_, packing),) = packs([1], torch.device("cpu"))
+    packed = PackedTurns.of([turn], packing, 1)
+    words = encoder.pool(encoder.tokens(packed), packed)
+    numbers = torch.full((1, len(NUMBERS)), torch.nan)
+    assert encoder(words, numbers, CATEGORY).isfinite().all()
 
 
 @pytest.mark.parametrize(("index", "one", "other"), [(0, -1.0, 1.0), (1, 0.0, 1.0), (2, 6.0, 8.0), (3, -1e38, 1e38)])
