@@ -10,8 +10,13 @@ bytes, never by its name or by the log format:
   reader that goes through it leaves each chunk's records in a *spool* file, so that no records travel through the
   engine and memory stays flat. Whoever finishes the chunk deletes its spool.
 
+The elements of a JSON array are told apart by its commas, brackets and quotes alone, block by block: a bad element
+costs no other, unless its own brackets or quotes are not closed.
+
 What the cutter itself finds wrong (a file that cannot be opened, a gzip stream that breaks off, a record that is
-too large) goes along as the `rejects` of a chunk and is written with it.
+too large) goes along as the `rejects` of a chunk and is written with it. However few bytes a file has, what it
+expands to is never held whole: a line or an element is at most `RECORD_LIMIT` bytes, and a Parquet row group that
+would expand far beyond its bytes is not read.
 """
 
 from __future__ import annotations
@@ -19,31 +24,51 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import RunFailed
 from schemas.rejects import RAW_LIMIT, RecordError, Reject, RejectReason, Stage
 
-RECORD_LIMIT = 64 << 20
-"""Bytes of one record at most; a larger one is rejected without being held in memory."""
-DOCUMENT_LIMIT = 512 << 20
-"""Bytes of a whole JSON document at most, uncompressed: it is decoded in one piece."""
+RECORD_LIMIT = 16 << 20
+"""Bytes of one record at most; a larger one is rejected without being held in memory.
+
+What a record decodes to can have a hundred times its bytes: a list of `{}` has."""
+EXPANDED_LIMIT = 256 << 20
+"""Bytes that the rows of a Parquet chunk expand to at most, each repeated value counted each time."""
 
 _BLOCK = 1 << 20
 _RAW_BYTES = 4 * RAW_LIMIT  # enough for RAW_LIMIT characters of UTF-8
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _BOM = b"\xef\xbb\xbf"
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_NESTING = np.zeros(256, np.int8)
+_NESTING[[ord("["), ord("{")]] = 1
+_NESTING[[ord("]"), ord("}")]] = -1
+_EXPANSION = 50
+"""A row group may expand to so many times its compressed bytes, beside 64 MiB: text is seldom compressed to a tenth."""
+
+_Sizes = npt.NDArray[np.int64]
+
+
+class _Document(StrEnum):
+    """What a file that is one JSON document holds."""
+
+    ARRAY = "array"
+    OBJECT = "object"
 
 
 class ChunkSize(NamedTuple):
@@ -150,14 +175,18 @@ def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
             yield from _cut_parquet(stream, source, spool, size)
             return
         open_blocks = _gunzip if head[:2] == _GZIP_MAGIC else _blocks
+        document = None
         if source.path.lower().endswith((".json", ".json.gz")):
-            is_document = _is_document(open_blocks(stream))
+            document = _document(open_blocks(stream))
             stream.seek(0)
-            if is_document:
-                yield from _cut_document(open_blocks(stream), source, spool, size)
-                return
-        if open_blocks is _gunzip:
-            yield from _cut_gzip(stream, source, spool, size)
+        if document is _Document.ARRAY:
+            yield from _cut_spooled(_elements(open_blocks(stream)), stream, source, spool, size)
+        elif document is _Document.OBJECT:
+            # A line end inside of JSON is white space: without it the document is one line.
+            one_line = (block.replace(b"\n", b"\r") for block in open_blocks(stream))
+            yield from _cut_spooled(split_lines(one_line), stream, source, spool, size)
+        elif open_blocks is _gunzip:
+            yield from _cut_spooled(split_lines(_gunzip(stream)), stream, source, spool, size)
         else:
             yield from _cut_lines(stream, source, size)
 
@@ -308,7 +337,14 @@ def _cut_lines(stream: BinaryIO, source: SourceFile, size: ChunkSize) -> Iterato
         yield chunk(seen)
 
 
-def _cut_gzip(stream: BinaryIO, source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
+def _cut_spooled(
+    records: Iterator[tuple[bytes, RecordError | None]],
+    stream: BinaryIO,
+    source: SourceFile,
+    spool: Spool,
+    size: ChunkSize,
+) -> Iterator[Chunk]:
+    """Chunks of records that are read out of `stream` one after the other, each on a line of a spool file."""
     lines: list[bytes] = []
     rejects: list[Reject] = []
     filled = number = consumed = 0
@@ -327,7 +363,7 @@ def _cut_gzip(stream: BinaryIO, source: SourceFile, spool: Spool, size: ChunkSiz
             compress(b"\n".join(lines)),
         )
 
-    for position, (line, error) in enumerate(split_lines(_gunzip(stream)), start=1):
+    for position, (line, error) in enumerate(records, start=1):
         if error is not None:
             rejects.append(Reject.of(error, source.path, position, line or None))
             line = b""  # keeps the numbers of the lines after it
@@ -336,15 +372,18 @@ def _cut_gzip(stream: BinaryIO, source: SourceFile, spool: Spool, size: ChunkSiz
         lines.append(line)
         filled += len(line) + 1
         if filled >= size.bytes or len(lines) == size.records:
-            yield chunk()
+            # Gigabytes of line ends compress to almost nothing: they must not make chunks by the million.
+            if rejects or any(lines):
+                yield chunk()
+                number, consumed = number + 1, stream.tell()
             first_position += len(lines)
-            number, consumed, filled, lines, rejects = number + 1, stream.tell(), 0, [], []
-    if lines:
+            filled, lines, rejects = 0, [], []
+    if rejects or any(lines):
         yield chunk()
 
 
-def _is_document(blocks: Iterator[bytes]) -> bool:
-    """Whether the file is one JSON document; otherwise it holds a record a line.
+def _document(blocks: Iterator[bytes]) -> _Document | None:
+    """What the file's one JSON document is; None where it holds a record a line.
 
     An array is a document. An object is one if its first line is no JSON by itself and the next line does not
     open another object (that is a log whose first line is damaged).
@@ -353,14 +392,14 @@ def _is_document(blocks: Iterator[bytes]) -> bool:
     filled = (line.lstrip() for line, _ in lines if line.removeprefix(_BOM).strip())
     first = next(filled, b"").removeprefix(_BOM).lstrip()
     if first.startswith(b"["):
-        return True
+        return _Document.ARRAY
     if not first.startswith(b"{"):
-        return False
+        return None
     try:
         msgspec.json.decode(first, type=msgspec.Raw)
-        return False
-    except msgspec.DecodeError:
-        return not next(filled, b"{").startswith(b"{")
+        return None
+    except (msgspec.DecodeError, RecursionError):
+        return None if next(filled, b"{").startswith(b"{") else _Document.OBJECT
 
 
 def _at_most(size: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -371,52 +410,59 @@ def _at_most(size: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
             return
 
 
-def _cut_document(blocks: Iterator[bytes], source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
-    content = bytearray()
-    try:
-        for block in blocks:
-            content += block
-            if len(content) > DOCUMENT_LIMIT:
-                raise RecordError(
-                    Stage.READ,
-                    RejectReason.RECORD_TOO_LARGE,
-                    f"the JSON document has more than {DOCUMENT_LIMIT:,} bytes: write it as JSON Lines",
-                )
-        text = bytes(content).removeprefix(_BOM)
-        is_array = text.lstrip().startswith(b"[")
-        try:
-            records = msgspec.json.decode(text, type=list[msgspec.Raw]) if is_array else [text]
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RecordError(Stage.READ, RejectReason.INVALID_JSON, f"not a JSON document: {error}") from None
-    except RecordError as error:
-        yield _bad_file(source, error, bytes(content[:_RAW_BYTES]))
-        return
-    ends: list[int] = [0]
-    filled = 0
-    for index, record in enumerate(records, start=1):
-        filled += len(bytes(record))
-        if filled >= size.bytes or index - ends[-1] == size.records or index == len(records):
-            ends.append(index)
-            filled = 0
-    for number, (start, end) in enumerate(itertools.pairwise(ends)):
-        # A line end inside of JSON is white space, so an element fits on a line.
-        lines = [bytes(record).replace(b"\n", b" ") for record in records[start:end]]
-        yield spool.write(
-            _chunk(
-                source,
-                number,
-                Container.LINES,
-                first_position=start + 1,
-                source_bytes=source.size * (end - start) // len(records),
-            ),
-            compress(b"\n".join(lines)),
-        )
+def _elements(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, RecordError | None]]:
+    """The elements of a JSON array, as `split_lines` gives lines; where the array breaks off, that comes last."""
+    for element, error in split_lines(_a_line_an_element(blocks)):
+        if error is None and not element.strip():
+            error = RecordError(Stage.READ, RejectReason.INVALID_JSON, "the array has a comma without an element")
+        yield element, error
+
+
+def _a_line_an_element(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same text with a line end after each element in place of the array's own brackets and commas.
+
+    Raises `RecordError` where the array is not closed, or something follows it.
+    """
+    depth = 0
+    in_string = opened = closed = filled = False
+    held = b""
+    for block in blocks:
+        block = held + block
+        # A backslash at the end waits for what it escapes.
+        held = b"\\" if (len(block) - len(block.rstrip(b"\\"))) % 2 else b""
+        block = block[: len(block) - len(held)]
+        if not closed and block:
+            codes = np.frombuffer(_ESCAPE.sub(b"..", block), np.uint8)
+            in_strings = (np.cumsum(codes == ord('"')) + in_string) % 2 == 1
+            nesting = np.where(in_strings, 0, _NESTING[codes])
+            depths = depth + np.cumsum(nesting)
+            depth, in_string = int(depths[-1]), bool(in_strings[-1])
+            text = np.frombuffer(block, np.uint8).copy()
+            # As white space as good as a line end, and as bad as one inside of a string.
+            text[text == ord("\n")] = ord("\r")
+            text[(codes == ord(",")) & ~in_strings & (depths == 1)] = ord("\n")
+            start = 0
+            if not opened:
+                brackets = np.flatnonzero(depths == 1)
+                opened, start = len(brackets) > 0, int(brackets[0]) + 1 if len(brackets) else len(text)
+            ends = np.flatnonzero((depths == 0) & (nesting == -1))
+            closed, end = len(ends) > 0, int(ends[0]) if len(ends) else len(text)
+            inside = text[start:end].tobytes()
+            filled = filled or bool(inside.replace(b"\n", b",").strip())
+            if filled:
+                yield inside + b"\n" if closed else inside
+            block = block[end + 1 :]
+        if closed and (block + held).strip():
+            raise RecordError(Stage.READ, RejectReason.INVALID_JSON, "something follows the JSON array")
+    yield held
+    if not closed:
+        raise RecordError(Stage.READ, RejectReason.TRUNCATED_FILE, "the JSON array is not closed")
 
 
 def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
     try:
-        file = pq.ParquetFile(stream)
-    except (pa.ArrowException, OSError) as error:
+        file = _open_parquet(stream)
+    except _UNREADABLE as error:
         stream.seek(-4, 2)
         whole = stream.read(4) == _PARQUET_MAGIC
         reason = RejectReason.CORRUPT_FILE if whole else RejectReason.TRUNCATED_FILE
@@ -438,16 +484,27 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
             **more,
         )
 
+    def bad_rows(rows: int, reason: RejectReason, what: str) -> Chunk:
+        message = f"rows {first_position} to {first_position + rows - 1}: {what}"
+        reject = Reject.of(RecordError(Stage.READ, reason, message), source.path, first_position, None)
+        return replace(chunk(rows, rejects=(reject,)), container=Container.LINES)
+
     for index in range(file.num_row_groups):
         metadata = file.metadata.row_group(index)
+        too_large = _expands_too_far(metadata)
+        in_place = metadata.total_byte_size <= 2 * size.bytes and metadata.num_rows <= size.records and not too_large
         fits = filled + metadata.total_byte_size <= 2 * size.bytes and rows + metadata.num_rows <= size.records
-        if group and not fits:
+        if group and not (in_place and fits):
             yield chunk(rows, row_groups=tuple(group))
             number, first_position, group, rows, filled = number + 1, first_position + rows, [], 0, 0
-        if metadata.total_byte_size <= 2 * size.bytes and metadata.num_rows <= size.records:
+        if in_place:
             group.append(index)
             rows += metadata.num_rows
             filled += metadata.total_byte_size
+            continue
+        if too_large:
+            yield bad_rows(metadata.num_rows, RejectReason.RECORD_TOO_LARGE, too_large)
+            number, first_position = number + 1, first_position + metadata.num_rows
             continue
         slice_rows = max(1, min(size.records, metadata.num_rows * size.bytes // max(metadata.total_byte_size, 1)))
         read = 0
@@ -457,15 +514,34 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
                 pq.write_table(pa.Table.from_batches([batch]), sink, compression="zstd")
                 yield spool.write(chunk(batch.num_rows, row_groups=(0,)), bytes(sink.getvalue()))
                 number, first_position, read = number + 1, first_position + batch.num_rows, read + batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            message = f"rows {first_position} to {first_position + metadata.num_rows - read - 1}: {error}"
-            reject = Reject.of(
-                RecordError(Stage.READ, RejectReason.CORRUPT_FILE, message), source.path, first_position, None
-            )
-            yield replace(chunk(0, rejects=(reject,)), container=Container.LINES)
+        except _UNREADABLE as error:
+            yield bad_rows(metadata.num_rows - read, RejectReason.CORRUPT_FILE, str(error))
             number, first_position = number + 1, first_position + metadata.num_rows - read
     if group:
         yield chunk(rows, row_groups=tuple(group))
+
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What pyarrow raises for a file that is damaged."""
+
+
+def _open_parquet(stream: BinaryIO) -> pq.ParquetFile:
+    """The file, its strings to be read as numbers into a list of the distinct ones: what repeats is held once."""
+    metadata = pq.ParquetFile(stream).metadata
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    stream.seek(0)
+    strings = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(stream, metadata=metadata, read_dictionary=strings)
+
+
+def _expands_too_far(metadata: Any) -> str | None:
+    """What a row group would expand to, where that is far more than it should by its compressed bytes."""
+    columns = [metadata.column(index) for index in range(metadata.num_columns)]
+    compressed = sum(column.total_compressed_size for column in columns)
+    expanded = sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
+    if expanded <= (64 << 20) + _EXPANSION * compressed:
+        return None
+    return f"{compressed:,} bytes expand to {expanded:,}"
 
 
 def _read_lines(chunk: Chunk) -> Iterator[tuple[int, bytes, RecordError | None]]:
@@ -495,24 +571,90 @@ def _range(chunk: Chunk) -> Iterator[bytes]:
 
 def _read_parquet(chunk: Chunk) -> Iterator[tuple[int, Mapping[str, Any], RecordError | None]]:
     position = chunk.first_position
+    expanded = 0
     with storage.open_file(chunk.path) as stream:
         try:
-            for batch in pq.ParquetFile(stream).iter_batches(batch_size=1_000, row_groups=list(chunk.row_groups)):
-                schema = pa.schema([each.with_type(_microseconds(each.type)) for each in batch.schema])
-                # Unsafe only in that nanoseconds are cut: Python's times have none.
-                for row in pa.Table.from_batches([batch]).cast(schema, safe=False).to_pylist():
-                    yield position, row, None
-                    position += 1
-        except (pa.ArrowException, OSError) as error:
+            for batch in _open_parquet(stream).iter_batches(batch_size=1_000, row_groups=list(chunk.row_groups)):
+                for rows, size in _runs(batch):
+                    expanded += size
+                    for row, error in _rows(rows, size, expanded):
+                        yield position, row, error
+                        position += 1
+        except _UNREADABLE as error:
             message = f"the rows from here to the end of the row group cannot be read: {error}"
             yield position, {}, RecordError(Stage.READ, RejectReason.CORRUPT_FILE, message)
 
 
-def _microseconds(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz=kind.tz)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_microseconds(kind.value_type))
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Consecutive rows that expand to `RECORD_LIMIT` bytes at most, or one row, with what they expand to."""
+    ends = np.cumsum(_total(batch.columns, batch.num_rows))
+    start = done = 0
+    while start < batch.num_rows:
+        end = max(int(np.searchsorted(ends, done + RECORD_LIMIT, side="right")), start + 1)
+        yield batch.slice(start, end - start), int(ends[end - 1]) - done
+        start, done = end, int(ends[end - 1])
+
+
+def _total(columns: Iterable[pa.Array], rows: int) -> _Sizes:
+    total: _Sizes = np.zeros(rows, np.int64)
+    for column in columns:
+        total += _expanded(column)
+    return total
+
+
+def _expanded(array: pa.Array) -> _Sizes:
+    """Bytes of each element, about: of strings their text, each time they occur; of anything else eight."""
+    kind = array.type
     if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_microseconds(each.type)) for each in kind])
+        return _total(array.flatten(), len(array))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        inner = _expanded(array.keys) + _expanded(array.items) if pa.types.is_map(kind) else _expanded(array.values)
+        ends: _Sizes = np.append(0, np.cumsum(inner))
+        of_each: _Sizes = np.diff(ends[array.offsets.to_numpy()])
+        return of_each
+    if pa.types.is_dictionary(kind):
+        # A null is counted as the first of them; a dictionary of nothing has nulls only.
+        lengths: _Sizes = np.append(_expanded(array.dictionary), 0)
+        of_each = lengths[array.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+        return of_each
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        return np.asarray(pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    return np.full(len(array), 8, np.int64)
+
+
+def _rows(rows: pa.RecordBatch, size: int, expanded: int) -> Iterator[tuple[Mapping[str, Any], RecordError | None]]:
+    """These rows, or what is wrong with each. `size`: what they expand to; `expanded`: with all before them."""
+    too_large = f"the row expands to {size:,} bytes; the limit is {RECORD_LIMIT:,}" if size > RECORD_LIMIT else None
+    if expanded > EXPANDED_LIMIT:
+        too_large = f"rows that are read together expand to {expanded:,} bytes; the limit is {EXPANDED_LIMIT:,}"
+    if too_large:
+        yield from [({}, RecordError(Stage.READ, RejectReason.RECORD_TOO_LARGE, too_large))] * rows.num_rows
+        return
+    try:
+        schema = pa.schema([each.with_type(_plain(each.type)) for each in rows.schema])
+        # Unsafe only in that nanoseconds are cut: Python's times have none.
+        values = pa.Table.from_batches([rows]).cast(schema, safe=False).to_pylist()
+    # Text that is not UTF-8, a time beyond the calendar, a time zone that does not exist: pyarrow has no one class
+    # of error for what is no value of Python.
+    except Exception as error:
+        if rows.num_rows > 1:
+            for index in range(rows.num_rows):
+                yield from _rows(rows.slice(index, 1), 0, 0)
+            return
+        reason = RejectReason.INVALID_UTF8 if isinstance(error, UnicodeDecodeError) else RejectReason.INVALID_VALUE
+        yield {}, RecordError(Stage.READ, reason, f"{type(error).__name__}: {error}")
+        return
+    yield from ((row, None) for row in values)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with plain strings for those read as a dictionary, and microseconds for nanoseconds."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", tz=kind.tz)
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_plain(each.type)) for each in kind])
     return kind

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from great_expectations import ExpectationSuite
 
 from schemas.labels import TABLES
-from schemas.log import FailurePoint
+from schemas.log import TURN_LIMIT, FailurePoint
 from schemas.profile import LOGS_SCHEMA
 from schemas.rejects import RAW_LIMIT
 
@@ -39,7 +39,6 @@ SCHEMAS: dict[str, pa.Schema] = {"logs": LOGS_SCHEMA, **TABLES}
 
 TOTALS = "totals"
 
-_TURNS_MAX = 1_000_000
 _TOLERANCE = 1e-3
 _TIE = 1e-6
 _EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -183,7 +182,7 @@ _HELPERS: dict[str, Callable[[pd.DataFrame, pa.Table], dict[str, Any]]] = {
 def _logs() -> list[gxe.Expectation]:
     return [
         gxe.ExpectColumnValueLengthsToBeBetween(column="dialogue_id", min_value=1),
-        gxe.ExpectColumnValuesToBeBetween(column="turn_count", min_value=1, max_value=_TURNS_MAX),
+        gxe.ExpectColumnValuesToBeBetween(column="turn_count", min_value=1, max_value=TURN_LIMIT),
         gxe.ExpectColumnValuesToBeBetween(column="text_chars_max", min_value=0),
         # One device may have a wrong clock; a wrong unit or epoch shows in every dialogue.
         gxe.ExpectColumnValuesToBeBetween(

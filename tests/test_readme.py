@@ -14,13 +14,13 @@ from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
 from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, simulate, train
-from pipelines.chunks import DOCUMENT_LIMIT, RECORD_LIMIT
+from pipelines.chunks import RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import QUERY
 from pipelines.labelled import VIEWS
 from schemas.formats import DialogueFormat, formats, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES, Label, Signal
-from schemas.log import FailurePoint
+from schemas.log import TURN_LIMIT, FailurePoint
 from schemas.rejects import RAW_LIMIT, RejectReason, Stage
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def test_the_closed_lists_are_those_of_the_schemas() -> None:
     [
         f"schema, version {LABEL_SCHEMA_VERSION}",
         f"cut at {RAW_LIMIT:,} characters",
-        f"a record is over {RECORD_LIMIT >> 20} MiB, or a JSON document over {DOCUMENT_LIMIT >> 20} MiB",
+        f"a record is over {RECORD_LIMIT >> 20} MiB, a dialogue has over {TURN_LIMIT:,} turns",
         f"reads {LIMITS[Segment.USER]} word pieces",
         f"window of {WINDOW}",
         f"resumed at most {goal_segmentation.BACK} turns",

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.formats.base import DialogueFormat, RawRecord
+from schemas.formats.base import DialogueFormat, RawRecord, as_text
 from schemas.log import (
     AsrHypothesis,
     Dialogue,
@@ -138,8 +138,9 @@ def intent_and_slots(acts: list[_Act], text: str) -> tuple[str, list[Slot]]:
     for act in counted:
         for pair in act.slots:
             if len(pair) != 2:
-                raise RecordError(Stage.PARSE, RejectReason.WRONG_TYPE, f"slot {pair!r} of act {act.act} is not a pair")
-            name, value = ("requested" if act.act == "request" else str(pair[0])), str(pair[1])
+                message = f"a slot of act {act.act} has {len(pair)} members: a pair has two"
+                raise RecordError(Stage.PARSE, RejectReason.WRONG_TYPE, message)
+            name, value = ("requested" if act.act == "request" else as_text(pair[0])), as_text(pair[1])
             slots[name, value] = Slot.said_in(text, name, value)
     return "+".join(sorted({act.act for act in counted})) or NO_INTENT, list(slots.values())
 

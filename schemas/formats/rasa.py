@@ -97,7 +97,7 @@ class RasaFormat(DialogueFormat):
             sessions[-1].append(event)
         spoken = [session for session in sessions if any(event.event == "user" for event in session)]
         if not spoken:
-            raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, f"tracker {tracker.sender_id} has no user message")
+            raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, "the tracker has no user message")
         ids = [tracker.sender_id]
         if len(spoken) > 1:
             ids = [f"{tracker.sender_id}#{number}" for number in range(1, len(spoken) + 1)]
@@ -108,17 +108,16 @@ class RasaFormat(DialogueFormat):
 
 
 def _dialogue(dialogue_id: str, sender: str, events: list[_Event]) -> Dialogue:
-    opening = Response()
     turns: list[Turn] = []
+    answers: list[list[_Event]] = [[]]
     for event in events:
         if event.event == "user":
             turns.append(_turn(event))
+            answers.append([])
         elif event.event in ("bot", "action") and event.name not in _EVERY_TURN:
-            if turns:
-                turns[-1].response = _answered(turns[-1].response or Response(), event)
-            else:
-                opening = _answered(opening, event)
-    for turn in turns:
+            answers[-1].append(event)
+    for turn, answer in zip(turns, answers[1:], strict=True):
+        turn.response = _response(answer) if answer else None
         if turn.response is not None and turn.nlu and turn.nlu[0].intent == _FALLBACK_INTENT:
             turn.response.status = "no_match"
     return Dialogue(
@@ -126,7 +125,7 @@ def _dialogue(dialogue_id: str, sender: str, events: list[_Event]) -> Dialogue:
         turns=turns,
         device=next((event.input_channel for event in events if event.event == "user"), None),
         user_id=sender,
-        opening=opening.text,
+        opening=_response(answers[0]).text,
     )
 
 
@@ -159,16 +158,10 @@ def _slot(entity: _Entity) -> Slot:
     )
 
 
-def _answered(before: Response, event: _Event) -> Response:
-    """The response so far with what this event adds to it."""
-    if event.event == "bot":
-        return Response(
-            text=" ".join(filter(None, (before.text, event.text))) or None,
-            action=before.action,
-            status=before.status,
-        )
+def _response(events: list[_Event]) -> Response:
+    actions = [event.name for event in events if event.event == "action"]
     return Response(
-        text=before.text,
-        action="+".join(filter(None, (before.action, event.name))) or None,
-        status="no_match" if event.name == _FALLBACK_ACTION else before.status,
+        text=" ".join(event.text for event in events if event.event == "bot" and event.text) or None,
+        action="+".join(filter(None, actions)) or None,
+        status="no_match" if _FALLBACK_ACTION in actions else None,
     )

@@ -125,8 +125,8 @@ def _dialogue(source: _Dialogue) -> Dialogue:
     annotated = any(turn.frames for turn in source.turns)
     goals = _Goals()
     goal: GoalAnnotation | None = None
-    opening: list[str] = []
     turns: list[Turn] = []
+    answers: list[list[_Turn]] = [[]]
     for each in source.turns:
         if each.speaker is _Speaker.USER:
             turn = Turn(text=each.utterance)
@@ -134,18 +134,19 @@ def _dialogue(source: _Dialogue) -> Dialogue:
                 goal, intent = goals.at(each.frames)
                 turn.annotation = TurnAnnotation(intent=intent, slots=_slots(each), goal_id=goal.goal_id)
             turns.append(turn)
-        elif turns:
-            turns[-1].response = _response(turns[-1].response, each)
-            for act in _acts(each):
-                if goal is not None and act in _OUTCOMES:
-                    goal.success = _OUTCOMES[act]
-        else:
-            opening.append(each.utterance)
+            answers.append([])
+            continue
+        answers[-1].append(each)
+        for act in _acts(each):
+            if goal is not None and act in _OUTCOMES:
+                goal.success = _OUTCOMES[act]
+    for turn, answer in zip(turns, answers[1:], strict=True):
+        turn.response = _response(answer) if answer else None
     return Dialogue(
         dialogue_id=source.dialogue_id,
         turns=turns,
         locale="en",
-        opening=" ".join(opening) or None,
+        opening=" ".join(each.utterance for each in answers[0]) or None,
         annotation=DialogueAnnotation(success=_all_reached(goals.goals), goals=goals.goals) if annotated else None,
     )
 
@@ -169,12 +170,11 @@ def _acts(turn: _Turn) -> list[str]:
     return [action.act for frame in turn.frames for action in frame.actions]
 
 
-def _response(before: Response | None, turn: _Turn) -> Response:
-    """What the system said, after what it had said before to the same request."""
-    acts = set(_acts(turn))
+def _response(turns: list[_Turn]) -> Response:
+    """What the system said to one request; the acts are those of the last that it said."""
+    acts = set(_acts(turns[-1]))
     action = None if acts & _OUTCOMES.keys() else "+".join(sorted(acts)) or None
-    text = turn.utterance if before is None else f"{before.text} {turn.utterance}"
-    return Response(text=text, action=action)
+    return Response(text=" ".join(turn.utterance for turn in turns), action=action)
 
 
 def _all_reached(goals: list[GoalAnnotation]) -> bool | None:

@@ -17,7 +17,6 @@ sentence, which sometimes lacks the scenario, is not read).
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import msgspec
@@ -25,6 +24,7 @@ from msgspec import Meta, Struct
 
 from schemas.formats.base import DialogueFormat, RawRecord
 from schemas.log import (
+    SPAN_TEXT,
     AsrHypothesis,
     Dialogue,
     FailurePoint,
@@ -34,6 +34,7 @@ from schemas.log import (
     Turn,
     TurnAnnotation,
     decode,
+    fold,
     validate,
 )
 from schemas.rejects import RecordError, RejectReason, Stage
@@ -165,9 +166,10 @@ def _token_slots(source: _Sentence) -> list[Slot]:
 def _token_spans(sentence: str, surfaces: list[str]) -> list[tuple[int, int] | None]:
     """Where each token is in the sentence. The tokens come of a corrected spelling: null where they differ."""
     spans: list[tuple[int, int] | None] = []
+    folded = fold(sentence)
     position = 0
     for surface in surfaces:
-        found = re.compile(re.escape(surface), re.IGNORECASE).search(sentence, position)
-        spans.append(found.span() if found else None)
-        position = found.end() if found else position
+        start = folded.find(fold(surface), position, position + SPAN_TEXT)
+        spans.append((start, start + len(surface)) if start >= 0 else None)
+        position = start + len(surface) if start >= 0 else position
     return spans

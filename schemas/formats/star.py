@@ -91,8 +91,8 @@ class StarFormat(DialogueFormat):
 def _dialogue(source: _Dialogue) -> Dialogue:
     capabilities = source.scenario.wizard_capabilities
     task = capabilities[0].task if len(capabilities) == 1 else None
-    opening = Response()
     turns: list[Turn] = []
+    answers: list[list[_Event]] = [[]]
     tasks: list[str | None] = []
     for event in source.events:
         match event.agent, event.action:
@@ -100,17 +100,16 @@ def _dialogue(source: _Dialogue) -> Dialogue:
                 started_at = None if event.unix_time is None else from_unix(event.unix_time)
                 turns.append(Turn(text=event.text, started_at=started_at))
                 tasks.append(task)
+                answers.append([])
             case "Wizard", "select_task":
                 task = event.task
                 if tasks:
                     tasks[-1] = task
             case "Wizard", "utter" | "pick_suggestion":
-                if turns:
-                    turns[-1].response = _shown(turns[-1].response or Response(), event)
-                else:
-                    opening = _shown(opening, event)
+                answers[-1].append(event)
     goals: dict[str | None, GoalAnnotation] = {}
-    for turn, each in zip(turns, tasks, strict=True):
+    for turn, each, answer in zip(turns, tasks, answers[1:], strict=True):
+        turn.response = _response(answer) if answer else None
         goal = goals.setdefault(each, GoalAnnotation(goal_id=str(len(goals)), intent=each))
         turn.annotation = TurnAnnotation(intent=each, goal_id=goal.goal_id)
     success = _success(source.user_questionnaire)
@@ -121,17 +120,17 @@ def _dialogue(source: _Dialogue) -> Dialogue:
         turns=turns,
         locale="en",
         user_id=source.user,
-        opening=opening.text,
+        opening=_response(answers[0]).text,
         feedback=None if success is None else DialogueFeedback(success=success),
         annotation=DialogueAnnotation(success=success, goals=list(goals.values())),
     )
 
 
-def _shown(before: Response, event: _Event) -> Response:
-    """What the wizard shows, after what they had shown before to the same request."""
+def _response(events: list[_Event]) -> Response:
+    """What the wizard shows to one request."""
     return Response(
-        text=" ".join(filter(None, (before.text, event.text))) or None,
-        action="+".join(filter(None, (before.action, event.action_label))) or None,
+        text=" ".join(event.text for event in events if event.text) or None,
+        action="+".join(event.action_label for event in events if event.action_label) or None,
     )
 
 

@@ -99,9 +99,9 @@ def test_lines_in_a_json_file_stay_lines_even_if_the_first_is_damaged(tmp_path: 
     assert read(cut(file, spool, ChunkSize())) == list(enumerate(lines, start=1))
 
 
-def test_a_json_document_that_breaks_off_is_one_reject(tmp_path: Path, spool: Spool) -> None:
+def test_of_a_json_array_that_breaks_off_the_elements_before_that_are_read(tmp_path: Path, spool: Spool) -> None:
     file = source(tmp_path / "log.json", b'[{"a": 1}, {"b"')
-    assert read(cut(file, spool, ChunkSize())) == [(0, RejectReason.INVALID_JSON)]
+    assert read(cut(file, spool, ChunkSize())) == [(1, b'{"a": 1}'), (2, RejectReason.TRUNCATED_FILE)]
 
 
 def test_everything_before_the_end_of_a_truncated_gzip_is_read(tmp_path: Path, spool: Spool) -> None:
