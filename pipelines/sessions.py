@@ -150,11 +150,9 @@ def _items(entries: Sequence[_Entry], gap: dt.timedelta) -> Iterator[Item]:
         event = entry.event
         identity = event.event_id if event.event_id is not None else msgspec.json.encode(event)
         if (event.session_id, identity) in seen:
-            what = f"event {event.event_id}" if event.event_id is not None else "the same event"
+            what = "an event with this id" if event.event_id is not None else "the same event"
             error = RecordError(
-                Stage.SESSIONISE,
-                RejectReason.DUPLICATE_EVENT,
-                f"{what} of session {event.session_id} came earlier in the input",
+                Stage.SESSIONISE, RejectReason.DUPLICATE_EVENT, f"{what} of the session came earlier in the input"
             )
             yield Item([entry.origin], reject=entry.origin.reject(error))
             continue
