@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, _BeamArgumentParser
 from apache_beam.runners import create_runner
 
 from pipelines.errors import UserError
@@ -48,7 +49,19 @@ class OptionParser(argparse.ArgumentParser):
             create_runner(beam_options.view_as(StandardOptions).runner)
         except (ValueError, ImportError, AttributeError) as error:
             self.error(f"cannot use --runner {beam_options.view_as(StandardOptions).runner}: {error}")
+        _share_cores(beam_options.view_as(DirectOptions))
         return ours, beam_options
+
+
+def _share_cores(options: DirectOptions) -> None:
+    """Lets worker processes, which inherit the environment, divide the cores among them.
+
+    Each would start a thread for every core, which then wait for each other: two workers on two cores are several
+    times slower than one.
+    """
+    if options.direct_running_mode == "multi_processing":
+        cores = os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // (options.direct_num_workers or cores), 1)))
 
 
 class _BeamParser(_BeamArgumentParser):  # type: ignore[misc]

@@ -6,6 +6,7 @@ Form: Rastogi et al., *Towards Scalable Multi-domain Conversational Agents: The 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -118,6 +119,7 @@ def merge(ontologies: Iterable[Ontology]) -> Ontology:
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 
+@functools.lru_cache(maxsize=16_384)
 def words(name: str) -> str:
     """A name as words in lower case: `FindRestaurants` and `find_restaurants` are `find restaurants`."""
     return " ".join(_WORD.findall(name)).lower() or name
