@@ -2,7 +2,7 @@
 
 The world is in `pipelines.simulation`; docs/simulate.md says what is simulated and what is not. Here a run of
 dialogues is cut into shards, a shard is simulated and written by one worker, and all are published at the end.
-The bytes of a shard follow from the seed, the rates and its range of dialogues alone.
+The bytes of a shard follow from the seed, the rates, the share of calls and its range of dialogues alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import functools
 import gzip
 import hashlib
 import logging
+import math
 import re
 import sys
 import time
@@ -35,7 +36,7 @@ from pipelines import storage
 from pipelines.errors import RunFailed, UserError
 from pipelines.options import LOCAL_RUNNER, OptionParser, whole_number
 from pipelines.simulation.assistant import Assistant
-from pipelines.simulation.calibration import DEFAULT_RATES, MOST, STAGES, calibrate
+from pipelines.simulation.calibration import DEFAULT_RATES, MOST, STAGES, TELEPHONE, calibrate
 from pipelines.simulation.dialogue import Knobs, simulate
 from pipelines.simulation.world import World
 from schemas.log import FailurePoint
@@ -56,6 +57,8 @@ class SimulateSettings:
     """Path of the files, with one `*` for the shard's number where there is more than one shard."""
     seed: int
     rates: Mapping[FailurePoint, float]
+    telephone: float
+    """Share of the dialogues that are telephone calls."""
     shards: int
 
 
@@ -94,7 +97,7 @@ def run(argv: Sequence[str] | None = None) -> SimulateSummary:
     _check_output(settings)
     console = Console()
     started = time.monotonic()
-    knobs = calibrate(_assistant(), settings.rates)
+    knobs = calibrate(_assistant(), settings.rates, settings.telephone)
     staging, shards = _staging(settings), _shards(settings)
     try:
         _execute(shards, knobs, settings.seed, beam_options)
@@ -143,7 +146,8 @@ def parse(argv: Sequence[str]) -> tuple[SimulateSettings, PipelineOptions]:
             f"{shards} files do not go into one --output {parsed.output}: put a * in the file's name for their "
             "number, or give --shards 1."
         )
-    return SimulateSettings(parsed.dialogues, output, parsed.seed, parsed.fault_rates, shards), beam_options
+    settings = SimulateSettings(parsed.dialogues, output, parsed.seed, parsed.fault_rates, parsed.telephone, shards)
+    return settings, beam_options
 
 
 def fault_rates(text: str) -> dict[FailurePoint, float]:
@@ -161,13 +165,24 @@ def fault_rates(text: str) -> dict[FailurePoint, float]:
     return rates
 
 
+def share(text: str) -> float:
+    """For argparse: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
 def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
         "Writes dialogue logs of a simulated voice assistant in the canonical format, with the truth as annotations.",
         f"Beam's own options are taken, too: --runner NAME (default: {LOCAL_RUNNER}, in this process), "
-        "--direct_num_workers 2 --direct_running_mode multi_processing, …. The same seed, rates, dialogues and "
-        "shards give the same bytes, whatever the runner and the number of workers. "
+        "--direct_num_workers 2 --direct_running_mode multi_processing, …. The same seed, rates, share of "
+        "calls, dialogues and shards give the same bytes, whatever the runner and the number of workers. "
         "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
     )
     add = parser.add_argument
@@ -187,6 +202,14 @@ def _parser() -> OptionParser:
         metavar="STAGE=RATE,…",
         help="share of turns, 0 to 1, that each stage is to be the failure point of "
         f"(default: {','.join(f'{stage}={rate:g}' for stage, rate in DEFAULT_RATES.items())})",
+    )
+    add(
+        "--telephone",
+        type=share,
+        default=TELEPHONE,
+        metavar="SHARE",
+        help="share of the dialogues, 0 to 1, that are calls on an open telephone line, without a wake word "
+        "(default: %(default)s)",
     )
     add(
         "--shards",
@@ -283,7 +306,14 @@ def _paths(settings: SimulateSettings) -> list[str]:
 def _staging(settings: SimulateSettings) -> str:
     """Where drafts of just these settings go: beside the output, where no pattern of it looks."""
     what = msgspec.json.encode(
-        [settings.dialogues, settings.output, settings.seed, sorted(settings.rates.items()), settings.shards]
+        [
+            settings.dialogues,
+            settings.output,
+            settings.seed,
+            sorted(settings.rates.items()),
+            settings.telephone,
+            settings.shards,
+        ]
     )
     return storage.join(FileSystems.split(settings.output)[0], f"_simulating-{hashlib.sha256(what).hexdigest()[:12]}")
 

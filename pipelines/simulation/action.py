@@ -12,9 +12,10 @@ from typing import NamedTuple
 from pipelines.simulation.catalogue import Entity
 
 EXECUTE, ELICIT, CONFIRM, CHOOSE = "execute", "elicit", "confirm", "choose"
-REFUSE, IGNORE, FALLBACK, STOP, DISMISS, NOT_FOUND, UNAVAILABLE = (
+REFUSE, IGNORE, AGAIN, FALLBACK, STOP, DISMISS, NOT_FOUND, UNAVAILABLE = (
     "refuse",
     "ignore",
+    "again",
     "fallback",
     "stop",
     "dismiss",
@@ -152,6 +153,8 @@ _LOST = (
     "Sorry, I'm not sure about that.",
     "I didn't understand. Could you say that again?",
 )
+_AGAIN = ("", "", "", "Sorry, I didn't get that.", "I'm sorry, could you say that again?")
+"""Of a telephone; where it says nothing, the last prompt is played again."""
 _OTHER_INTENT = {
     "light_on": "light_off",
     "light_off": "light_on",
@@ -180,6 +183,11 @@ _OTHER_VALUE = {
 def lost(pick: float) -> Outcome:
     """Nothing was understood."""
     return Outcome(FALLBACK, FALLBACK, {}, _LOST[int(pick * len(_LOST))], "failure", done=False)
+
+
+def again(pick: float) -> Outcome:
+    """Nothing was understood, and nothing is done but to say so, or to play the last prompt again."""
+    return Outcome(AGAIN, AGAIN, {}, _AGAIN[int(pick * len(_AGAIN))], "question", done=False)
 
 
 def refuse() -> Outcome:

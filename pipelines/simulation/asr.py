@@ -8,7 +8,8 @@
   adds a bigram model of what is said in this world, mixed with PocketSphinx's model of English.
 - Scores are log-probabilities over the n-best list, as in DSTC2.
 
-A word that the recogniser does not know cannot be recognised: it comes out as its neighbours do.
+A word that the recogniser does not know cannot be recognised: it comes out as its neighbours do. So does a burst
+of noise, which is like nothing in particular: there what is expected decides (`telephone`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pocketsphinx
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
+from pipelines.simulation.telephone import BURSTS
 from pipelines.simulation.world import OUT_OF_VOCABULARY, World
 from schemas.log import AsrHypothesis
 
@@ -38,6 +40,16 @@ _LM_UNIT = 1e-4
 """PocketSphinx's log-probabilities are logarithms to the base 1.0001."""
 _BEAM = 4
 _CANDIDATES = 5
+_CANDIDATES_OF_NOISE = 12
+_SILENCE = 1.4
+"""Distance of a burst of noise from nothing at all, in phonemes."""
+_NBEST_OF_THE_LINE = 10
+_FILLERS = ("uh", "you", "i", "the", "a")
+"""What the silence around words is heard as on an open line."""
+_FILLED = 4.5
+"""Nats that this costs."""
+_EXPECTED = math.log(0.1)
+"""Log-probability, at least, of a word that the answer to a question may well have."""
 _NBEST = 8
 _LM_WEIGHT = 0.7
 _MATCH = 7.0
@@ -48,8 +60,17 @@ _PRUNE = 7.0
 """Nats below the best at which an alternative is not looked at."""
 _SCALE = 0.6
 """Turns scores of the search into posteriors that are about as sure as a real recogniser's."""
+_SCALE_OF_THE_LINE = 1.0
+"""The same on a telephone line, whose recogniser knows what to expect and is surer of it."""
+_SCALE_SPREAD = 0.35
+_SCALE_SPREAD_OF_THE_LINE = 0.5
+"""Standard deviation of the logarithm of the scale: a recogniser does not know how sure it ought to be."""
 _DROPPED = 0.12
 """Of hard sounds, the share of which the beginning or the end is lost."""
+
+
+_End = tuple[float, tuple[str, ...], str]
+"""A way to have heard everything up to somewhere: its score, its words, and the last of them."""
 
 
 class Alternative(NamedTuple):
@@ -71,10 +92,14 @@ class Recogniser:
             (first, word) for first in ("a", "the", "to") for word in vocabulary
         ]
         self._single = len(vocabulary)
+        said = set(world.words())
+        self._in_domain = tuple(number for number, word in enumerate(vocabulary) if word in said)
+        self._number = {word: number for number, word in enumerate(vocabulary)}
         self._sounds = ["".join(dictionary[word] for word in words) for words in self._words]
         self._broad = [_broad(sound) for sound in self._sounds]
         self._train(world.all_speech(seed=1, count=15_000), vocabulary, english)
         self.word_alternatives = functools.lru_cache(20_000)(self._word_alternatives)
+        self.noise_alternatives = functools.lru_cache(20_000)(self._noise_alternatives)
         self.pair_alternatives = functools.lru_cache(50_000)(self._pair_alternatives)
 
     def sound_of(self, text: str) -> str:
@@ -101,11 +126,19 @@ class Recogniser:
             for (first, second), count in bigrams.items()
         }
 
-    def hear(self, text: str, difficulty: float, rng: random.Random) -> list[AsrHypothesis]:
+    def knows(self, word: str) -> bool:
+        """Whether there is a pronunciation of a word, though the recogniser itself may never have heard it."""
+        return word in self._pronunciations
+
+    def hear(
+        self, text: str, difficulty: float, rng: random.Random, line: frozenset[str] | None = None
+    ) -> list[AsrHypothesis]:
         """What is recognised of `text`, best first.
 
-        `difficulty` is 0 for a perfectly clear sound and about 1 for a noisy room.
+        `difficulty` is 0 for a perfectly clear sound and about 1 for a noisy room. `line`: this is an open telephone
+        line, the text may have bursts of noise, and these are words that an answer to the last question may have.
         """
+        expected = line or frozenset()
         words = text.split()
         if len(words) > 2 and rng.random() < _DROPPED * min(difficulty, 2.0) / 2.0:
             lost = rng.choice((1, 1, 1, 2))
@@ -114,8 +147,7 @@ class Recogniser:
             return [AsrHypothesis(text="", score=round(-rng.expovariate(2.0) - 0.05, 4))]
         match = _MATCH / (1.0 + difficulty)
         spread = _SPREAD * (1.0 + 0.4 * difficulty)
-        # (score, words) of the best ways to have heard everything up to a position.
-        beams: list[list[tuple[float, tuple[str, ...], str]]] = [[] for _ in range(len(words) + 1)]
+        beams: list[list[_End]] = [[] for _ in range(len(words) + 1)]
         beams[0] = [(0.0, (), "<s>")]
         gauss, log_bigram, log_unigram = rng.gauss, self._log_bigram, self._log_unigram
         for position, word in enumerate(words):
@@ -124,8 +156,10 @@ class Recogniser:
                 beam = sorted(beam, reverse=True)[:_BEAM]
             # A mumbled word is further from what it should be than its neighbours are.
             clarity = match * math.exp(gauss(0.0, 0.25 + 0.2 * difficulty))
-            arcs = [(alternative, 1) for alternative in self.word_alternatives(word)]
-            if position + 1 < len(words):
+            noise = word in BURSTS
+            near = self.noise_alternatives(word, expected) if noise else self.word_alternatives(word)
+            arcs = [(alternative, 1) for alternative in near]
+            if position + 1 < len(words) and not noise:
                 arcs += [(alternative, 2) for alternative in self.pair_alternatives(word, words[position + 1])]
             nearest = arcs[0][0].distance
             for (said, distance), span in arcs:
@@ -138,13 +172,28 @@ class Recogniser:
                     grown = total + evidence
                     for each in said:
                         step = log_bigram.get((last, each))
-                        grown += _LM_WEIGHT * (log_unigram[each] if step is None else step)
+                        if step is None:
+                            step = log_unigram[each]
+                        if step < _EXPECTED and each in expected:
+                            step = _EXPECTED
+                        grown += _LM_WEIGHT * step
                         last = each
                     target.append((grown, before + said, last))
-        return self._nbest(beams[-1], difficulty, rng)
+        ends = beams[-1] if line is None else self._filled(beams[-1], rng)
+        return self._nbest(ends, difficulty, rng, on_a_line=line is not None)
+
+    def _filled(self, ends: list[_End], rng: random.Random) -> list[_End]:
+        """The hypotheses, and what the best are with a small word before or after them."""
+        found = list(ends)
+        for total, words, last in heapq.nlargest(_BEAM, ends):
+            for filler in _FILLERS:
+                cost = _FILLED + rng.expovariate(1.0)
+                filled = ((filler, *words), last) if rng.random() < 0.3 else ((*words, filler), filler)
+                found.append((total - cost, *filled))
+        return found
 
     def _nbest(
-        self, ends: list[tuple[float, tuple[str, ...], str]], difficulty: float, rng: random.Random
+        self, ends: list[_End], difficulty: float, rng: random.Random, *, on_a_line: bool
     ) -> list[AsrHypothesis]:
         best: dict[tuple[str, ...], float] = {}
         for total, words, last in ends:
@@ -152,12 +201,15 @@ class Recogniser:
             total += _LM_WEIGHT * (self._log_unigram["</s>"] if step is None else step)
             if total > best.get(words, -math.inf):
                 best[words] = total
-        ranked = sorted(((total, words) for words, total in best.items()), reverse=True)[:_NBEST]
-        # A recogniser does not know how sure it ought to be.
-        scale = _SCALE * math.exp(rng.gauss(0.0, 0.35))
+        ranked = sorted(((total, words) for words, total in best.items()), reverse=True)
+        size, scale, spread = _NBEST, _SCALE, _SCALE_SPREAD
+        if on_a_line:
+            size, scale, spread = _NBEST_OF_THE_LINE, _SCALE_OF_THE_LINE, _SCALE_SPREAD_OF_THE_LINE
+        ranked = ranked[:size]
+        scale *= math.exp(rng.gauss(0.0, spread))
         top = ranked[0][0]
         weights = [math.exp(scale * (total - top)) for total, _ in ranked]
-        rest = 0.02 * math.exp(rng.gauss(0.0, 1.2) + 1.5 * difficulty)
+        rest = 0.02 * math.exp(rng.gauss(0.0, 1.2) + (2.2 if on_a_line else 1.5) * difficulty)
         norm = math.log(sum(weights) + rest)
         return [
             AsrHypothesis(text=" ".join(words), score=round(scale * (total - top) - norm, 4)) for total, words in ranked
@@ -174,6 +226,19 @@ class Recogniser:
         if len(sound) <= 3:
             found.append(Alternative((), 0.4 + 0.6 * len(sound)))
         return tuple(found)
+
+    def _noise_alternatives(self, burst: str, expected: frozenset[str]) -> tuple[Alternative, ...]:
+        """The nearest words of all that are said in this world, the nearest that are expected, and nothing."""
+        sound = self._pronunciations[burst]
+        awaited = tuple(sorted(self._number[word] for word in expected if word in self._number))
+        found = {(): _SILENCE}
+        for numbers in filter(None, (self._in_domain, awaited)):
+            distances = np.zeros(len(numbers))
+            for heard, sounds in ((sound, self._sounds), (_broad(sound), self._broad)):
+                distances += cdist([heard], [sounds[i] for i in numbers], scorer=Levenshtein.distance)[0] / 2.0
+            for nearest in np.argsort(distances, kind="stable")[:_CANDIDATES_OF_NOISE]:
+                found[self._words[numbers[nearest]]] = float(distances[nearest])
+        return tuple(Alternative(*each) for each in sorted(found.items(), key=lambda each: each[1]))
 
     def _pair_alternatives(self, first: str, second: str) -> tuple[Alternative, ...]:
         sound = self._pronunciations[first] + self._pronunciations[second]
@@ -213,6 +278,8 @@ def _pocketsphinx(needed: list[str]) -> tuple[dict[str, str], dict[str, float]]:
             dictionary[word] = "".join(_PHONEMES[phoneme][0] for phoneme in phonemes.split())
     model = pocketsphinx.NGramModel.readfile(pocketsphinx.get_model_path("en-us/en-us.lm.bin"))
     ranked = heapq.nlargest(_ENGLISH_WORDS, ((model.prob([word]), word) for word in dictionary))
+    for name, sounds in BURSTS.items():
+        dictionary[name] = "".join(_PHONEMES[phoneme][0] for phoneme in sounds)
     for word in needed:
         if word not in dictionary:
             dictionary[word] = _compound(word, dictionary)

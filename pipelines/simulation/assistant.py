@@ -6,6 +6,8 @@ how the truth about a failure is found (`truth`).
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -29,6 +31,9 @@ _SURE = 0.45
 """NLU score under which it asks whether it understood."""
 _HEARD = -1.6
 """ASR log-probability under which it asks, too."""
+_SURE_BY_TELEPHONE = 0.6
+_HEARD_BY_TELEPHONE = -1.2
+"""The same of a telephone line, where less is certain."""
 _CLOSE = 0.12
 """Margin of entity resolution under which it asks which one."""
 _NAMED = 70.0
@@ -72,12 +77,34 @@ class Run(NamedTuple):
 class Assistant:
     """All stages of one assistant, without any state of a dialogue."""
 
+    by_telephone = False
+
     def __init__(self, world: World) -> None:
         self.world = world
         self.entity_ids = [each.entity_id for entities in world.entities.values() for each in entities]
         self.recogniser = Recogniser(world)
         self.understander = Understander(world)
         self.resolver = Resolver(world, self.recogniser.sound_of)
+        self._answers = functools.cache(self._words_of_answers)
+
+    @functools.cached_property
+    def on_telephone(self) -> Assistant:
+        """The same assistant as callers have it: it cannot keep silent, and confirms sooner."""
+        called = copy.copy(self)
+        called.by_telephone = True
+        return called
+
+    def expected(self, pending: Pending | None) -> frozenset[str]:
+        """The words that an answer to what waits for one may have."""
+        if pending is None:
+            return frozenset()
+        if pending.options:
+            return frozenset(word for each in pending.options for word in each.full.split())
+        return self._answers(pending.asked)
+
+    def _words_of_answers(self, asked: str) -> frozenset[str]:
+        answers = self.world.values(asked) if asked else INTENTS["yes"].plain + INTENTS["no"].plain
+        return frozenset(word for each in answers for word in each.split())
 
     def respond(
         self,
@@ -99,16 +126,20 @@ class Assistant:
         slots = {slot.name: slot.value for slot in top.slots}
         intent, confirmed, chosen = top.intent, False, None
         if intent == NONE and top.score >= _IGNORED:
-            return Run(found, {}, (), Outcome(action.IGNORE, NONE, {}, "", "ignored"), pending)
+            silent = action.again(luck.pick) if self.by_telephone else Outcome(action.IGNORE, NONE, {}, "", "ignored")
+            return Run(found, {}, (), silent, pending)
         if intent == NONE or top.score < _UNDERSTOOD:
-            return Run(found, {}, (), action.lost(luck.pick), pending)
+            return Run(found, {}, (), self._lost(luck), pending)
         if intent == "stop":
             return Run(found, {}, (), Outcome(action.STOP, "stop", {}, "Okay.", "success"), None)
         if intent == "unsupported":
             return Run(found, {}, (), action.refuse(), None)
         if intent in ("yes", "no", "inform"):
             if pending is None:
-                return Run(found, {}, (), action.lost(luck.pick), None)
+                return Run(found, {}, (), self._lost(luck), None)
+            if self.by_telephone and intent == "inform" and not slots:
+                # Nothing that was asked for: noise is heard as small words.
+                return Run(found, {}, (), self._lost(luck), pending)
             if intent == "no":
                 return Run(found, {}, (), Outcome(action.DISMISS, "no", {}, "Okay, never mind.", "success"), None)
             if intent == "yes":
@@ -126,6 +157,9 @@ class Assistant:
             asked = Pending(action.ELICIT, intent, slots, missing[0])
             return Run(found, slots, (), action.ask_for(intent, missing[0]), asked)
         return self._act(found, intent, slots, luck, heard, meant or {}, confirmed=confirmed, chosen=chosen)
+
+    def _lost(self, luck: Luck) -> Outcome:
+        return action.again(luck.pick) if self.by_telephone else action.lost(luck.pick)
 
     def _act(
         self,
@@ -166,7 +200,8 @@ class Assistant:
             waiting = Pending(action.CHOOSE, intent, slots, close.slot, options)
             return Run(found, slots, ranked, action.ask_which(intent, close.slot, *options), waiting)
         top = found[0].score or 0.0
-        unsure = top < _SURE or heard < _HEARD or (intent in _ALWAYS_CONFIRMED and chosen is None)
+        sure, clear = (_SURE_BY_TELEPHONE, _HEARD_BY_TELEPHONE) if self.by_telephone else (_SURE, _HEARD)
+        unsure = top < sure or heard < clear or (intent in _ALWAYS_CONFIRMED and chosen is None)
         if unsure and not confirmed and chosen is None:
             waiting = Pending(action.CONFIRM, intent, slots)
             return Run(found, slots, ranked, action.ask_whether(intent, args, names), waiting)

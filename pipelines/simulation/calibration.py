@@ -22,6 +22,8 @@ DEFAULT_RATES: Mapping[FailurePoint, float] = {
     FailurePoint.RESULT: 0.03,
 }
 """Share of turns whose failure point each stage is."""
+TELEPHONE = 0.25
+"""Share of dialogues that are telephone calls."""
 MOST = 0.25
 """A rate beyond this cannot be had of every stage."""
 _START = (0.1, 0.7, 0.06, 0.3, 0.05)
@@ -33,20 +35,23 @@ _PILOT = 600
 _PILOT_SEED = -1
 
 
-def calibrate(assistant: Assistant, rates: Mapping[FailurePoint, float]) -> Knobs:
-    """The knobs at which each stage fails in about its share of the turns. A rate of 0 makes the stage perfect."""
+def calibrate(assistant: Assistant, rates: Mapping[FailurePoint, float], telephone: float) -> Knobs:
+    """The knobs at which each stage fails in about its share of the turns. A rate of 0 makes the stage perfect.
+
+    `telephone`: share of dialogues that are telephone calls.
+    """
     values = [
         start * min(rates[stage] / DEFAULT_RATES[stage], 4.0) for stage, start in zip(STAGES, _START, strict=True)
     ]
     for round_number in range(_ROUNDS):
-        knobs = Knobs(*values)
+        knobs = Knobs(*(*values, telephone))
         pilot = (simulate(assistant, knobs, _PILOT_SEED, round_number * _PILOT + each) for each in range(_PILOT))
         measured = failure_rates(pilot)
         for number, stage in enumerate(STAGES):
             # Half the way each time: a pilot is small, and the other knobs turn, too.
             ratio = (rates[stage] + 0.002) / (measured.get(stage, 0.0) + 0.002)
             values[number] = min(values[number] * ratio**0.7, _LARGEST[number])
-    return Knobs(*values)
+    return Knobs(*(*values, telephone))
 
 
 def failure_rates(dialogues: Iterable[Dialogue]) -> dict[FailurePoint, float]:

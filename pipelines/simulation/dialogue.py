@@ -7,7 +7,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from pipelines.simulation import action, wake
+from pipelines.simulation import action, telephone, wake
 from pipelines.simulation.action import FAULTS, Fault
 from pipelines.simulation.assistant import Assistant, Luck, Pending, Run
 from pipelines.simulation.nlu import NONE, spanned, true_parse
@@ -51,8 +51,16 @@ _LOCALES = ("en-US", "en-US", "en-US", "en-GB", "en-CA", "en-AU")
 _DEVICES = ("speaker", "speaker", "speaker", "display", "tv", "car", "phone")
 _UNINDEXED = 0.06
 """Largest share of the catalogue that the index of a dialogue lacks, at a knob of 1."""
-_PUSH_TO_TALK = "phone"
-"""The device that has a button: no wake word, no wake score."""
+_PHONE = "phone"
+"""The device that has a button: no wake word, no wake score. A call by telephone comes from one, too."""
+_NOISE_OF_THE_LINE = 1.5
+"""Sounds on the line that are not the caller, relative to those that wake a device."""
+_OVER_THE_PROMPT = 0.5
+"""Share of these that come while the prompt is played."""
+_CUT_OFF = 0.5
+"""Share of those at which the prompt stops."""
+_SPEAKS_ANYWAY = 0.4
+"""Share of them after which the caller, who was about to speak, does not wait for the prompt."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class Knobs:
     """Probability that the less popular of several namesakes is meant."""
     result: float
     """Probability that a skill fails."""
+    telephone: float
+    """Share of dialogues that are telephone calls; this one is given, not turned."""
 
 
 def simulate(assistant: Assistant, knobs: Knobs, seed: int, index: int) -> Dialogue:
@@ -82,12 +92,15 @@ class _Session:
     """The state of a dialogue while it goes on."""
 
     def __init__(self, assistant: Assistant, knobs: Knobs, rng: random.Random, dialogue_id: str) -> None:
-        self.assistant = assistant
         self.knobs = knobs
         self.rng = rng
         self.dialogue_id = dialogue_id
+        self.called = rng.random() < knobs.telephone
+        self.assistant = assistant.on_telephone if self.called else assistant
         self.user: User = draw_user(rng)
-        self.device = rng.choice(_DEVICES)
+        self.device = _PHONE if self.called else rng.choice(_DEVICES)
+        self.opening = rng.choice(telephone.OPENINGS) if self.called else None
+        self.line = rng.gammavariate(0.7, 1 / 0.7)
         self.room = rng.gammavariate(1.2, 0.5)
         self.started = _EPOCH + dt.timedelta(seconds=rng.randrange(_DAYS * 86_400), milliseconds=rng.randrange(1000))
         self.now = self.started
@@ -100,7 +113,7 @@ class _Session:
 
     def run(self) -> Dialogue:
         rng = self.rng
-        if self._listens() and rng.random() < 0.3 * self.knobs.wake:
+        if self._has_wake_word() and rng.random() < 0.3 * self.knobs.wake:
             # Nobody is there but the radio.
             while not self.turns or rng.random() < 0.25:
                 self._background()
@@ -112,7 +125,8 @@ class _Session:
             if self._pursue(goal, others=bool(waiting)):
                 waiting.insert(1, goal)
             elif waiting:
-                self._pass(rng.expovariate(1 / 40.0) if rng.random() < 0.5 else rng.uniform(1.0, 6.0))
+                later = not self.called and rng.random() < 0.5
+                self._pass(rng.expovariate(1 / 40.0) if later else rng.uniform(1.0, 6.0))
         return self._finish()
 
     def _new_goal(self) -> Goal:
@@ -123,14 +137,15 @@ class _Session:
     def _pursue(self, goal: Goal, *, others: bool) -> bool:
         """Takes turns for one goal. True: the user puts it off and will come back to it."""
         rng = self.rng
-        utterance = request(goal, self.user, self.knobs.nlu, rng)
+        utterance = self._request(goal)
         difficulty = self._difficulty()
         while len(self.turns) < _MAX_TURNS:
-            if self._listens() and rng.random() < self.knobs.wake:
+            if rng.random() < self._sounds():
+                asked = self.pending
                 self._background()
-                if utterance.kind != REQUEST and self.pending is None:
+                if utterance.kind != REQUEST and self.pending != asked:
                     # The question is gone that this would have answered.
-                    utterance = request(goal, self.user, self.knobs.nlu, rng)
+                    utterance = self._request(goal)
             run = self._turn(utterance, goal, difficulty)
             outcome, right = run.outcome, is_right(run.outcome, utterance, goal)
             difficulty = self._difficulty()
@@ -168,19 +183,54 @@ class _Session:
         """The same goal once more: in the same words, louder or not, or in others."""
         last = goal.last_words
         if last is None or self.rng.random() >= self.user.repeats:
-            return request(goal, self.user, self.knobs.nlu, self.rng), difficulty
+            return self._request(goal), difficulty
         louder = self.rng.random() < 0.5
         return last, difficulty * (0.6 if louder else 1.0)
 
     def _background(self) -> None:
-        """A sound that nobody meant for the assistant, and that woke it."""
-        rng = self.rng
-        source = rng.choice(_SOURCES)
-        said = self.assistant.world.background(source, rng)
-        self._pass(rng.expovariate(1 / 20.0))
-        run = self._turn(Utterance(BACKGROUND, said.text, NONE, source=source), None, self._difficulty() + _FAR)
-        if run.outcome.kind != action.IGNORE and rng.random() < 0.4:
+        """A sound that nobody meant for the assistant, and that woke it, or that the line took for the caller."""
+        rng, world = self.rng, self.assistant.world
+        if self.called:
+            source, text, sound = telephone.sound(world, self._prompt(), self.assistant.recogniser.knows, rng)
+            if self.turns and rng.random() < _OVER_THE_PROMPT:
+                self._talk_over()
+        else:
+            source = rng.choice(_SOURCES)
+            text = sound = world.background(source, rng).text
+            self._pass(rng.expovariate(1 / 20.0))
+        utterance = Utterance(BACKGROUND, text, NONE, source=source, sound=sound)
+        run = self._turn(utterance, None, self._difficulty() + (_FAR if text else 0.0))
+        if self.called and rng.random() < _SPEAKS_ANYWAY:
+            self._talk_over()
+        if run.outcome.kind in (action.IGNORE, action.AGAIN):
+            return
+        if run.outcome.kind == action.CONFIRM and rng.random() < 0.6:
+            self._turn(short_reply(NO, self.knobs.nlu, rng), None, self._difficulty())
+        elif rng.random() < (0.2 if self.called else 0.4):
             self._turn(short_reply(STOP, self.knobs.nlu, rng), None, self._difficulty())
+
+    def _talk_over(self) -> None:
+        """Back into the prompt that was just played: a sound comes over it."""
+        last = self.turns[-1]
+        assert last.ended_at is not None
+        last.barge_in = last.barge_in or self.rng.random() < _CUT_OFF
+        waited = (self.now - last.ended_at).total_seconds()
+        self.now = last.ended_at
+        self._pass(min(0.3 + self.rng.expovariate(1 / 0.8), waited))
+
+    def _prompt(self) -> str:
+        """What the assistant has said last."""
+        said = self.turns[-1].response.text if self.turns and self.turns[-1].response else self.opening
+        return said or ""
+
+    def _request(self, goal: Goal) -> Utterance:
+        return request(goal, self.user, self.knobs.nlu, self.rng, by_telephone=self.called)
+
+    def _sounds(self) -> float:
+        """Probability of a sound before the user speaks."""
+        if self.called:
+            return _NOISE_OF_THE_LINE * self.line * self.knobs.wake
+        return self.knobs.wake if self._has_wake_word() else 0.0
 
     def _turn(self, utterance: Utterance, goal: Goal | None, difficulty: float) -> Run:
         rng, assistant = self.rng, self.assistant
@@ -219,10 +269,9 @@ class _Session:
         rng = self.rng
         text = asr[0].text
         started = self.now
-        words = len(utterance.text.split())
-        self._pass(0.5 + words / self.user.pace * rng.uniform(0.9, 1.15))
+        self._pass(self._duration(utterance))
         ended = self.now
-        response = run.outcome.text
+        response = self._response(run.outcome)
         wrong = point is not FailurePoint.CORRECT
         length = len(response.split()) / 2.8
         barge_in = bool(response) and rng.random() < (
@@ -237,8 +286,11 @@ class _Session:
                 wake_score=self._wake_score(utterance, difficulty),
                 asr=asr,
                 nlu=list(run.nlu),
-                entities=logged(run.resolved, run.slots, rng),
-                response=Response(text=response, action=_action(run), status=run.outcome.status),
+                # A telephone line's log has what was said and done, and no more.
+                entities=[] if self.called else logged(run.resolved, run.slots, rng),
+                response=Response(
+                    text=response, action=_action(run), status=None if self.called else run.outcome.status
+                ),
                 barge_in=barge_in,
                 feedback=self._feedback(wrong),
                 annotation=TurnAnnotation(
@@ -252,12 +304,28 @@ class _Session:
             )
         )
         if not barge_in:
-            self._pass(rng.expovariate(1 / 2.5))
+            self._pass(rng.gammavariate(2.0, 0.7) if self.called else rng.expovariate(1 / 2.5))
+
+    def _duration(self, utterance: Utterance) -> float:
+        """Seconds from start to end of an utterance as the assistant has it."""
+        if self.called and not utterance.text:
+            return 0.15 + len(utterance.sound.split()) * self.rng.expovariate(1 / 0.3)
+        words = len(utterance.text.split())
+        return (0.2 if self.called else 0.5) + words / self.user.pace * self.rng.uniform(0.9, 1.15)
 
     def _hear(self, utterance: Utterance, difficulty: float) -> list[AsrHypothesis]:
         if not self.knobs.asr:
             return [AsrHypothesis(text=utterance.text, score=CLEARLY)]
-        return self.assistant.recogniser.hear(utterance.text, difficulty, self.rng)
+        line = self.assistant.expected(self.pending) if self.called else None
+        return self.assistant.recogniser.hear(utterance.sound or utterance.text, difficulty, self.rng, line)
+
+    def _response(self, outcome: action.Outcome) -> str:
+        if not self.called:
+            return outcome.text
+        if outcome.kind == action.AGAIN:
+            return outcome.text or self._prompt()
+        ended = outcome.kind in (action.EXECUTE, action.REFUSE, action.UNAVAILABLE, action.STOP, action.DISMISS)
+        return f"{outcome.text} {self.rng.choice(telephone.MORE)}" if ended else outcome.text
 
     def _difficulty(self) -> float:
         return self.knobs.asr * (0.35 * self.room + 0.35 * self.user.accent + self.rng.expovariate(1.6))
@@ -267,11 +335,11 @@ class _Session:
             return None
         return Fault(self.rng.choices(list(FAULTS), list(FAULTS.values()))[0], self.rng.random())
 
-    def _listens(self) -> bool:
-        return self.device != _PUSH_TO_TALK
+    def _has_wake_word(self) -> bool:
+        return self.device != _PHONE
 
     def _wake_score(self, utterance: Utterance, difficulty: float) -> float | None:
-        if not self._listens():
+        if not self._has_wake_word():
             return None
         return round(wake.waking_score(utterance.source, difficulty, self.rng), 4)
 
@@ -287,7 +355,7 @@ class _Session:
         return goal.last_request
 
     def _feedback(self, wrong: bool) -> ExplicitFeedback | None:
-        if self.device not in ("phone", "display") or self.rng.random() >= (0.08 if wrong else 0.03):
+        if self.called or self.device not in (_PHONE, "display") or self.rng.random() >= (0.08 if wrong else 0.03):
             return None
         truthful = self.rng.random() < 0.9
         return ExplicitFeedback.NEGATIVE if wrong == truthful else ExplicitFeedback.POSITIVE
@@ -320,6 +388,7 @@ class _Session:
             started_at=self.started,
             locale=self.rng.choice(_LOCALES),
             device=self.device,
+            opening=self.opening,
             user_id=self.user.user_id,
             feedback=feedback,
             annotation=DialogueAnnotation(success=success, goals=goals),

@@ -67,7 +67,7 @@ INTENTS: dict[str, Intent] = {
     "set_volume": _intent(
         "music",
         "level",
-        "set the volume to {level}|volume {level}|change the volume to {level}",
+        "set the volume to {level}|volume {level}|change the volume to {level}|change the volume",
         "make it a {level}|go to {level} on the sound",
         0.8,
     ),
@@ -78,7 +78,8 @@ INTENTS: dict[str, Intent] = {
         "video",
         "title",
         """play {title}|play the {media_type} {title}|start {title}|start the {media_type} {title}|open {title}
-        i want {title}|play {title} the {media_type}|continue {title}|resume the {media_type} {title}""",
+        i want {title}|play {title} the {media_type}|continue {title}|resume the {media_type} {title}
+        i want to watch something""",
         """put {title} on|we would like {title} tonight|go on with {title}|is {title} on there put it on
         carry on with the {media_type} of {title}|let us have {title}|show me {title}
         i feel like {title} the {media_type}""",
@@ -88,7 +89,7 @@ INTENTS: dict[str, Intent] = {
         "home",
         "device",
         "turn on the {device}|turn the {device} on|switch on the {device}|turn on the {device} in the {room}|"
-        "{device} on",
+        "{device} on|turn something on",
         "i need some light from the {device}|can i get the {device} going|power up the {device}|"
         "wake up the {device} in the {room}",
         2.0,
@@ -97,7 +98,7 @@ INTENTS: dict[str, Intent] = {
         "home",
         "device",
         "turn off the {device}|turn the {device} off|switch off the {device}|"
-        "turn off the {device} in the {room}|{device} off",
+        "turn off the {device} in the {room}|{device} off|turn something off",
         "kill the {device}|we do not need the {device} any more|shut down the {device}|"
         "the {device} in the {room} can go off",
         1.8,
@@ -105,7 +106,7 @@ INTENTS: dict[str, Intent] = {
     "set_color": _intent(
         "home",
         "device color",
-        "set the {device} to {color}|make the {device} {color}|change the {device} to {color}",
+        "set the {device} to {color}|make the {device} {color}|change the {device} to {color}|change a color",
         "i want {color} from the {device}|{color} for the {device} would be nice",
         0.7,
     ),
@@ -113,7 +114,7 @@ INTENTS: dict[str, Intent] = {
         "home",
         "temperature",
         "set the temperature to {temperature} degrees|set the thermostat to {temperature}|"
-        "heat the house to {temperature} degrees|make it {temperature} degrees",
+        "heat the house to {temperature} degrees|make it {temperature} degrees|change the temperature",
         "it should be {temperature} in here|i am cold go to {temperature}|warm it up to {temperature}",
     ),
     "lock_door": _intent(
@@ -170,21 +171,23 @@ INTENTS: dict[str, Intent] = {
     "add_to_list": _intent(
         "shopping",
         "item",
-        "add {item} to my shopping list|put {item} on the list|add {item} to the list|add {item}",
+        "add {item} to my shopping list|put {item} on the list|add {item} to the list|add {item}|"
+        "add something to my shopping list",
         "we are out of {item}|i need to buy {item}|we need more {item}|do not let me forget {item}",
         1.6,
     ),
     "order_product": _intent(
         "shopping",
         "item",
-        "order {item}|buy {item}|order some {item}|i want to order {item}",
+        "order {item}|buy {item}|order some {item}|i want to order {item}|i want to order something",
         "get me some more {item}|send us {item}|stock up on {item}",
         0.8,
     ),
     "call": _intent(
         "communication",
         "contact",
-        "call {contact}|phone {contact}|make a call to {contact}|give {contact} a call|call {contact} on the phone",
+        "call {contact}|phone {contact}|make a call to {contact}|give {contact} a call|call {contact} on the phone|"
+        "make a call",
         "ring {contact}|get {contact} on the line|i need to talk to {contact}|try {contact} for me",
         1.6,
     ),
@@ -192,7 +195,7 @@ INTENTS: dict[str, Intent] = {
         "communication",
         "contact message",
         "send a message to {contact} saying {message}|text {contact} {message}|tell {contact} {message}|"
-        "message {contact} {message}|text {contact}",
+        "message {contact} {message}|text {contact}|send a message",
         "let {contact} know {message}|write {contact} that {message}|drop {contact} a line {message}",
         1.2,
     ),
@@ -200,7 +203,7 @@ INTENTS: dict[str, Intent] = {
         "calendar",
         "event date",
         "add {event} to my calendar {date}|schedule {event} {date} at {time}|create an event {event} {date}|"
-        "put {event} on my calendar {date}|schedule {event}",
+        "put {event} on my calendar {date}|schedule {event}|add something to my calendar",
         "i have {event} {date} write that down|block {time} {date} for {event}|pencil in {event} {date}",
         1.2,
     ),
@@ -214,7 +217,8 @@ INTENTS: dict[str, Intent] = {
     "directions": _intent(
         "navigation",
         "place",
-        "directions to {place}|navigate to {place}|take me to {place}|how do i get to {place}|drive to {place}",
+        "directions to {place}|navigate to {place}|take me to {place}|how do i get to {place}|drive to {place}|"
+        "i need directions",
         "i need to go to {place}|which way to {place}|get me to {place}|let us head for {place}",
         1.6,
     ),
@@ -228,14 +232,14 @@ INTENTS: dict[str, Intent] = {
     "ask_fact": _intent(
         "questions",
         "fact",
-        "what is {fact}|tell me {fact}|do you know {fact}",
+        "what is {fact}|tell me {fact}|do you know {fact}|i have a question",
         "i was wondering about {fact}|any idea about {fact}|look up {fact}|we have a bet on {fact}",
         1.6,
     ),
     "define_word": _intent(
         "questions",
         "word",
-        "define {word}|what does {word} mean|what is the meaning of {word}",
+        "define {word}|what does {word} mean|what is the meaning of {word}|what does a word mean",
         "in what sense do people say {word}|is {word} even a word",
         0.8,
     ),

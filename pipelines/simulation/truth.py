@@ -56,7 +56,7 @@ def failure_point(
 def is_right(outcome: Outcome, utterance: Utterance, goal: Goal | None) -> bool:
     """Whether the assistant did what the user meant, or asked what there was to ask."""
     if utterance.kind == users.BACKGROUND:
-        return outcome.kind == action.IGNORE
+        return outcome.kind in (action.IGNORE, action.AGAIN)
     if utterance.kind == users.STOP:
         return outcome.kind == action.STOP
     if utterance.kind == users.NO:

@@ -19,7 +19,8 @@ _CAN_BE_OUT = frozenset({"device", "item", "title", "song"})
 _OUT = 0.04
 """Share of those that are out of reach, as the assistant says honestly."""
 _ELLIPTIC = 0.1
-"""Share of requests that leave something to be asked for, where that can be said."""
+_ELLIPTIC_BY_TELEPHONE = 0.6
+"""Share of requests that leave something to be asked for, where that can be said. Callers wait to be asked."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Utterance:
     intent: str
     slots: Mapping[str, str] = field(default_factory=dict)
     source: str = "user"
+    sound: str = ""
+    """What the recogniser gets, where that is not the text."""
 
 
 @dataclass
@@ -123,7 +126,7 @@ def draw_goal(world: World, user: User, goal_id: str, namesakes: float, rng: ran
     return goal
 
 
-def request(goal: Goal, user: User, freedom: float, rng: random.Random) -> Utterance:
+def request(goal: Goal, user: User, freedom: float, rng: random.Random, *, by_telephone: bool = False) -> Utterance:
     """Asks for a goal. Who has failed before speaks more plainly and more precisely."""
     again = goal.tries > 0
     free = rng.random() < freedom * user.freedom * (0.3 if again else 1.0)
@@ -133,7 +136,7 @@ def request(goal: Goal, user: User, freedom: float, rng: random.Random) -> Utter
     fitting = [each for each in (intent.free if free else intent.plain) if set(_core(each)) == core]
     if not fitting:
         fitting = [each for each in intent.plain if set(_core(each)) == core]
-    if intent.required and not again and rng.random() < _ELLIPTIC:
+    if intent.required and not again and rng.random() < (_ELLIPTIC_BY_TELEPHONE if by_telephone else _ELLIPTIC):
         # What is left out must be what the assistant will ask for.
         left_out = [(each, core - set(_core(each))) for each in intent.plain if set(_core(each)) <= core]
         fitting = [each for each, slots in left_out if slots and slots <= set(intent.required)] or fitting

@@ -78,6 +78,12 @@ class World:
             return entity.short if rng.random() < 0.75 else entity.full
         return rng.choice(VALUES[slot])
 
+    def values(self, slot: str) -> list[str]:
+        """All values of a slot, as one might say them."""
+        if slot in self.entities:
+            return [name for each in self.entities[slot] for name in (each.short, each.full)]
+        return list(VALUES[slot])
+
     def fill(self, template: str, intent: str, rng: random.Random) -> Said:
         """A template with values drawn at random."""
         slots = {name: self.sample_value(name, rng) for name in SLOT.findall(template)}

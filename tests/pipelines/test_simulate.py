@@ -14,7 +14,7 @@ from pipelines.simulation.dialogue import Knobs
 from schemas.formats import DialogueFormat, get_format
 from schemas.log import FailurePoint
 
-KNOBS = Knobs(wake=0.06, asr=0.7, nlu=0.07, er=0.3, result=0.05)
+KNOBS = Knobs(wake=0.06, asr=0.7, nlu=0.07, er=0.3, result=0.05, telephone=0.25)
 
 
 @pytest.mark.slow

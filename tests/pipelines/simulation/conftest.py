@@ -18,7 +18,7 @@ def assistant() -> Assistant:
 @pytest.fixture(scope="session")
 def knobs() -> Knobs:
     """About those of the default rates."""
-    return Knobs(wake=0.06, asr=0.7, nlu=0.07, er=0.3, result=0.05)
+    return Knobs(wake=0.06, asr=0.7, nlu=0.07, er=0.3, result=0.05, telephone=0.25)
 
 
 @pytest.fixture(scope="session")

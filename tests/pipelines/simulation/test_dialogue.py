@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pipelines.simulation.assistant import Assistant
-from pipelines.simulation.calibration import DEFAULT_RATES, calibrate, failure_rates
+from pipelines.simulation.calibration import DEFAULT_RATES, TELEPHONE, calibrate, failure_rates
 from pipelines.simulation.dialogue import Knobs, simulate
 from pipelines.simulation.world import World
 from schemas.log import Dialogue, ExplicitFeedback, FailurePoint, Turn, TurnAnnotation, validate
@@ -86,7 +86,7 @@ def test_time_goes_forward(dialogues: list[Dialogue]) -> None:
 @pytest.mark.slow
 def test_rates_come_out_as_asked_for(assistant: Assistant) -> None:
     rates = {**DEFAULT_RATES, FailurePoint.WAKE: 0.06, FailurePoint.RESULT: 0.0}
-    knobs = calibrate(assistant, rates)
+    knobs = calibrate(assistant, rates, TELEPHONE)
     measured = failure_rates(simulate(assistant, knobs, 3, index) for index in range(1500))
     assert measured.get(FailurePoint.RESULT, 0.0) < 0.005
     for stage in (FailurePoint.WAKE, FailurePoint.ASR, FailurePoint.NLU, FailurePoint.ER):
