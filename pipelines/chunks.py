@@ -574,7 +574,10 @@ def _read_parquet(chunk: Chunk) -> Iterator[tuple[int, Mapping[str, Any], Record
     expanded = 0
     with storage.open_file(chunk.path) as stream:
         try:
-            for batch in _open_parquet(stream).iter_batches(batch_size=1_000, row_groups=list(chunk.row_groups)):
+            file = _open_parquet(stream)
+            # One at a time: pyarrow cannot put nested values out of several row groups into one batch.
+            batches = (file.iter_batches(batch_size=1_000, row_groups=[index]) for index in chunk.row_groups)
+            for batch in itertools.chain.from_iterable(batches):
                 for rows, size in _runs(batch):
                     expanded += size
                     for row, error in _rows(rows, size, expanded):
@@ -591,7 +594,9 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
     start = done = 0
     while start < batch.num_rows:
         end = max(int(np.searchsorted(ends, done + RECORD_LIMIT, side="right")), start + 1)
-        yield batch.slice(start, end - start), int(ends[end - 1]) - done
+        # A slice keeps all values of the lists it is cut from, and they would be converted with it.
+        rows = batch if end - start == batch.num_rows else batch.take(pa.array(range(start, end)))
+        yield rows, int(ends[end - 1]) - done
         start, done = end, int(ends[end - 1])
 
 
@@ -610,13 +615,11 @@ def _expanded(array: pa.Array) -> _Sizes:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
         inner = _expanded(array.keys) + _expanded(array.items) if pa.types.is_map(kind) else _expanded(array.values)
         ends: _Sizes = np.append(0, np.cumsum(inner))
-        of_each: _Sizes = np.diff(ends[array.offsets.to_numpy()])
-        return of_each
+        return np.asarray(np.diff(ends[array.offsets.to_numpy()]), np.int64)
     if pa.types.is_dictionary(kind):
         # A null is counted as the first of them; a dictionary of nothing has nulls only.
         lengths: _Sizes = np.append(_expanded(array.dictionary), 0)
-        of_each = lengths[array.indices.fill_null(0).to_numpy(zero_copy_only=False)]
-        return of_each
+        return np.asarray(lengths[array.indices.fill_null(0).to_numpy(zero_copy_only=False)], np.int64)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return np.asarray(pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
     return np.full(len(array), 8, np.int64)
@@ -639,7 +642,7 @@ def _rows(rows: pa.RecordBatch, size: int, expanded: int) -> Iterator[tuple[Mapp
     except Exception as error:
         if rows.num_rows > 1:
             for index in range(rows.num_rows):
-                yield from _rows(rows.slice(index, 1), 0, 0)
+                yield from _rows(rows.take(pa.array([index])), 0, 0)
             return
         reason = RejectReason.INVALID_UTF8 if isinstance(error, UnicodeDecodeError) else RejectReason.INVALID_VALUE
         yield {}, RecordError(Stage.READ, reason, f"{type(error).__name__}: {error}")

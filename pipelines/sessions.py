@@ -11,11 +11,15 @@ the input it was, and leaves dialogues as chunks for the same labelling step as 
   session has the session's id, the following ones `<session_id>#2`, `#3`, ….
 
 Every event comes out once: as a turn of a dialogue or as a reject.
+
+A bucket that turns out large (a gzip file can hold a thousand times its size) is gone through in several passes, each
+of which takes some of its sessions, so that memory stays flat. What a session has over `SESSION_LIMIT` is rejected.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
@@ -32,8 +36,12 @@ from schemas.rejects import RecordError, Reject, RejectReason, Stage
 
 PARTITION_FACTOR = 8
 """A chunk of events to partition is this many times a chunk to label: fewer, longer frames."""
+SESSION_LIMIT = 64 << 20
+"""Bytes of a session's events at most, as they are staged: they are held in memory together."""
 _BUCKET_BYTES = 8 << 20
-"""Input of a bucket, as it lies on storage. A bucket's events are held in memory together."""
+"""Input of a bucket, as it lies on storage."""
+_PASS_BYTES = 64 << 20
+"""Bytes of the events that one pass over a bucket takes, as they are staged."""
 _MOST_BUCKETS = 4_096
 
 
@@ -48,9 +56,14 @@ class _Entry(Struct, array_like=True):
 class Frame(Struct, frozen=True, array_like=True):
     """Where the entries of one bucket lie in a partitioned chunk."""
 
+    order: tuple[int, int]
+    """Place of the chunk in the input."""
     path: str
     start: int
     size: int
+    """Bytes, compressed."""
+    expanded: int
+    """Bytes, decompressed."""
     entries: int
     source_bytes: int
 
@@ -82,9 +95,10 @@ def partition(chunk: Chunk, log_format: EventFormat, buckets: int, staging: Stag
     content = bytearray()
     frames = []
     for bucket, lines in sorted(entries.items()):
-        frame = compress(b"\n".join(lines))
+        text = b"\n".join(lines)
+        frame = compress(text)
         share = chunk.source_bytes * len(lines) // sum(map(len, entries.values()))
-        frames.append((bucket, Frame(path, len(content), len(frame), len(lines), share)))
+        frames.append((bucket, Frame(chunk.order, path, len(content), len(frame), len(text), len(lines), share)))
         content += frame
     staging.write_bytes(path, bytes(content))
     if chunk.spooled:
@@ -96,20 +110,20 @@ def sessionise(
     bucket: int, frames: Iterable[Frame], gap: dt.timedelta, spool: Spool, size: ChunkSize
 ) -> Iterator[Chunk]:
     """The dialogues and rejects of a bucket, as chunks whose spool `read_sessions` reads."""
-    ordered = sorted(frames, key=lambda frame: frame.path)
-    entries = [entry for frame in ordered for entry in _read(frame)]
-    entries.sort(key=lambda entry: (entry.origin.source_index, entry.origin.position))
+    ordered = sorted(frames, key=lambda frame: frame.order)
+    count = sum(frame.entries for frame in ordered)
     source_bytes = sum(frame.source_bytes for frame in ordered)
+    passes = 1 + sum(frame.expanded for frame in ordered) // _PASS_BYTES
     lines: list[bytes] = []
     filled = turns = number = 0
 
     def chunk() -> Chunk:
         name = f"sessions-{bucket:05d}-{number:05d}"
-        share = source_bytes * turns // len(entries)
+        share = source_bytes * turns // count
         made = Chunk(name, (bucket, number), name, Container.SESSIONS, path=name, source_bytes=share)
         return spool.write(made, compress(b"\n".join(lines)))
 
-    for item in _items(entries, gap):
+    for item in (item for part in range(passes) for item in _items(_entries(ordered, part, passes), gap)):
         line = msgspec.json.encode(item)
         lines.append(line)
         filled += len(line)
@@ -131,19 +145,27 @@ def _add(entries: dict[int, list[bytes]], entry: _Entry, key: str, buckets: int)
     entries.setdefault(stable_hash(key) % buckets, []).append(msgspec.json.encode(entry))
 
 
-def _read(frame: Frame) -> Iterator[_Entry]:
-    with storage.open_file(frame.path) as stream:
-        stream.seek(frame.start)
-        content = stream.read(frame.size)
-    for line in decompress(content).split(b"\n"):
-        yield _ENTRIES.decode(line)
+def _entries(frames: Iterable[Frame], part: int, passes: int) -> Iterator[tuple[_Entry, int]]:
+    """The entries of one pass with their bytes, in the order of the input."""
+    for frame in frames:
+        with storage.open_file(frame.path) as stream:
+            stream.seek(frame.start)
+            content = stream.read(frame.size)
+        entries = [(_ENTRIES.decode(line), len(line)) for line in decompress(content).split(b"\n")]
+        entries.sort(key=lambda each: each[0].origin.position)
+        for entry, size in entries:
+            # Not the hash itself: all of a bucket have the same remainder of it.
+            key = entry.event.session_id if entry.event is not None else ""
+            if stable_hash(f"pass {key}") % passes == part:
+                yield entry, size
 
 
-def _items(entries: Sequence[_Entry], gap: dt.timedelta) -> Iterator[Item]:
+def _items(entries: Iterable[tuple[_Entry, int]], gap: dt.timedelta) -> Iterator[Item]:
     """`entries` come in the order of the input."""
     events: list[tuple[TurnEvent, Origin]] = []
     seen: set[tuple[str, str | bytes]] = set()
-    for entry in entries:
+    sizes: Counter[str] = Counter()
+    for entry, size in entries:
         if entry.event is None:
             yield Item([entry.origin], reject=entry.reject)
             continue
@@ -154,6 +176,12 @@ def _items(entries: Sequence[_Entry], gap: dt.timedelta) -> Iterator[Item]:
             error = RecordError(
                 Stage.SESSIONISE, RejectReason.DUPLICATE_EVENT, f"{what} of the session came earlier in the input"
             )
+            yield Item([entry.origin], reject=entry.origin.reject(error))
+            continue
+        sizes[event.session_id] += size
+        if sizes[event.session_id] > SESSION_LIMIT:
+            message = f"session {event.session_id} has more than {SESSION_LIMIT:,} bytes of events before this one"
+            error = RecordError(Stage.SESSIONISE, RejectReason.RECORD_TOO_LARGE, message)
             yield Item([entry.origin], reject=entry.origin.reject(error))
             continue
         seen.add((event.session_id, identity))

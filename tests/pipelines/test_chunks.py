@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,6 +86,38 @@ def test_elements_of_a_json_array_are_records(
     assert [json.loads(record) for _, record in records if isinstance(record, bytes)] == array
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("block", [1, 7, 1_000])
+def test_a_bad_element_of_a_json_array_costs_no_other(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, block: int, pack: type[bytes]
+) -> None:
+    monkeypatch.setattr(chunks, "_BLOCK", block)
+    elements = [b'{"a": "\\\\\\"],[{"}', b'{"b": NaN}', b'{"c": [1, {}]}', b"\xff", b'{"d": tru', b"{}"]
+    file = source(
+        tmp_path / "log.json", pack(b"\xef\xbb\xbf\n[" + b",".join(elements[:5]) + b"},," + elements[5] + b" ]\n")
+    )
+    assert read(cut(file, spool, ChunkSize(20))) == [
+        *enumerate([*elements[:4], elements[4] + b"}"], start=1),
+        (6, RejectReason.INVALID_JSON),
+        (7, b"{} "),
+    ]
+
+
+def test_a_line_end_in_a_string_of_an_array_stays_a_fault(tmp_path: Path, spool: Spool) -> None:
+    file = source(tmp_path / "log.json", b'[{"a":\n"b\nc"}]')
+    assert read(cut(file, spool, ChunkSize())) == [(1, b'{"a":\r"b\rc"}')]
+
+
+def test_what_follows_a_json_array_is_one_reject(tmp_path: Path, spool: Spool) -> None:
+    file = source(tmp_path / "log.json", b'[{"a": 1}] [{"b": 2}]')
+    assert read(cut(file, spool, ChunkSize())) == [(1, b'{"a": 1}'), (2, RejectReason.INVALID_JSON)]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"[\n ]\n"])
+def test_an_empty_json_array_has_no_records(tmp_path: Path, spool: Spool, content: bytes) -> None:
+    assert list(cut(source(tmp_path / "log.json", content), spool, ChunkSize())) == []
+
+
 def test_a_json_document_over_several_lines_is_one_record(tmp_path: Path, spool: Spool) -> None:
     file = source(tmp_path / "tracker.json", json.dumps({"sender_id": "a", "events": []}, indent=2).encode())
     ((position, record),) = read(cut(file, spool, ChunkSize()))
@@ -160,6 +193,18 @@ def test_what_was_read_before_a_disk_fails_is_kept(
     assert [(each.position, each.reason) for each in last.rejects] == [(0, RejectReason.UNREADABLE_FILE)]
 
 
+def test_line_ends_alone_make_no_chunks(tmp_path: Path, spool: Spool) -> None:
+    file = source(tmp_path / "log.gz", gzip.compress(b"\n" * 100_000 + b"{}\n" + b"\n" * 100_000))
+    (chunk,) = cut(file, spool, ChunkSize(1_000))
+    assert read([chunk]) == [(100_001, b"{}")]
+
+
+@pytest.mark.parametrize("name", ["log.json", "log.jsonl"])
+def test_a_record_nested_too_deeply_is_one_record(tmp_path: Path, spool: Spool, name: str) -> None:
+    deep = b'{"a":' + b"[" * 100_000
+    assert read(cut(source(tmp_path / name, deep + b"\n{}\n"), spool, ChunkSize())) == [(1, deep), (2, b"{}")]
+
+
 def test_an_empty_file_has_no_chunks(tmp_path: Path, spool: Spool) -> None:
     assert list(cut(source(tmp_path / "empty.jsonl", b""), spool, ChunkSize())) == []
 
@@ -174,6 +219,14 @@ def test_parquet_rows_come_with_their_numbers(
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=row_group_size)
     file = SourceFile(0, str(path), path.stat().st_size, 0.0)
     assert read(cut(file, spool, size)) == list(enumerate(rows, start=1))
+
+
+def test_nested_rows_of_several_row_groups_are_read(tmp_path: Path, spool: Spool) -> None:
+    rows = [{"dialogue_id": f"d{index}", "turns": [{"text": "a"}, {"text": f"b{index}"}]} for index in range(20)]
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=6)
+    file = SourceFile(0, str(path), path.stat().st_size, 0.0)
+    assert read(cut(file, spool, ChunkSize())) == list(enumerate(rows, start=1))
 
 
 def test_nanoseconds_of_pandas_become_times_that_a_reader_takes(tmp_path: Path, spool: Spool) -> None:
@@ -191,6 +244,68 @@ def test_a_truncated_parquet_file_is_one_reject(tmp_path: Path, spool: Spool) ->
     pq.write_table(pa.table({"a": list(range(1_000))}), path)
     file = source(path, path.read_bytes()[:-100])
     assert read(cut(file, spool, ChunkSize())) == [(0, RejectReason.TRUNCATED_FILE)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (pa.array([b"\xff"]).view(pa.string()), RejectReason.INVALID_UTF8),
+        (pa.array([2**52], pa.timestamp("s")), RejectReason.INVALID_VALUE),
+        (pa.array([-(2**62)], pa.timestamp("us")), RejectReason.INVALID_VALUE),
+        (pa.array([0], pa.timestamp("us", tz="Nowhere/At_all")), RejectReason.INVALID_VALUE),
+        (pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"]), RejectReason.INVALID_VALUE),
+    ],
+)
+def test_a_row_that_has_no_value_in_python_costs_no_other(
+    tmp_path: Path, spool: Spool, values: pa.Array, reason: RejectReason
+) -> None:
+    column = pa.concat_arrays([pa.nulls(3, values.type), values, pa.nulls(2, values.type)])
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"id": list(range(6)), "bad": column}), path, store_schema=True)
+    found = read(cut(SourceFile(0, str(path), path.stat().st_size, 0.0), spool, ChunkSize()))
+    assert [(position, record) for position, record in found if not isinstance(record, dict)] == [(4, reason)]
+    assert [position for position, _ in found] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_text_that_a_parquet_file_has_once_and_names_a_million_times_is_not_expanded(
+    tmp_path: Path, spool: Spool
+) -> None:
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 1_000_000]))
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 1, 1_000_000], pa.int32()), text)
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"id": ["small", "empty", "bomb"], "texts": lists}), path)
+    (one, two, three) = read(cut(SourceFile(0, str(path), path.stat().st_size, 0.0), spool, ChunkSize()))
+    assert (len(str(one[1])) > 1_000_000, two[1]) == (True, {"id": "empty", "texts": []})
+    assert three == (3, RejectReason.RECORD_TOO_LARGE)
+
+
+def test_rows_that_are_read_together_expand_to_no_more_than_the_limit(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "RECORD_LIMIT", 5_000)
+    monkeypatch.setattr(chunks, "EXPANDED_LIMIT", 20_000)
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"text": ["x" * 1_000] * 50}), path)
+    found = read(cut(SourceFile(0, str(path), path.stat().st_size, 0.0), spool, ChunkSize()))
+    assert [position for position, record in found if isinstance(record, dict)] == list(range(1, 21))
+    assert {record for _, record in found[20:]} == {RejectReason.RECORD_TOO_LARGE}
+    assert len(found) == 50
+
+
+def test_a_row_group_of_millions_of_repeated_numbers_is_one_reject(tmp_path: Path, spool: Spool) -> None:
+    numbers = pa.ListArray.from_arrays(pa.array([0, 10_000_000], pa.int32()), pa.array(np.zeros(10_000_000, np.int8)))
+    path = tmp_path / "log.parquet"
+    with pq.ParquetWriter(path, pa.schema([("numbers", numbers.type)])) as writer:
+        writer.write_table(pa.table({"numbers": pa.array([[1]] * 2, numbers.type)}))
+        writer.write_table(pa.table({"numbers": numbers}))
+        writer.write_table(pa.table({"numbers": pa.array([[3]], numbers.type)}))
+    found = read(cut(SourceFile(0, str(path), path.stat().st_size, 0.0), spool, ChunkSize()))
+    assert found == [
+        (1, {"numbers": [1]}),
+        (2, {"numbers": [1]}),
+        (3, RejectReason.RECORD_TOO_LARGE),
+        (4, {"numbers": [3]}),
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 60])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipelines import sessions
 from pipelines.chunks import ChunkSize, SourceFile, cut
 from pipelines.records import Item
 from pipelines.sessions import Frame, bucket_count, partition, read_sessions, sessionise
@@ -111,6 +112,31 @@ def test_a_session_that_is_no_dialogue_is_rejected_event_by_event(tmp_path: Path
         (1, RejectReason.INVALID_VALUE),
         (2, RejectReason.INVALID_VALUE),
     ]
+
+
+def test_a_bucket_that_takes_several_passes_gives_the_same_dialogues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [event(f"s{number}", minutes) for number in range(9) for minutes in range(6)]
+    random.Random(1).shuffle(events)
+    files = ([*events[:30], {"session_id": "s", "text": "no time"}, events[0]], events[30:])
+    at_once = group(tmp_path / "a", *files, buckets=2)
+    monkeypatch.setattr(sessions, "_PASS_BYTES", 1_000)
+    in_passes = group(tmp_path / "b", *files, buckets=2)
+    assert texts(in_passes) == texts(at_once)
+    reasons = [[item.reject.reason for item in items if item.reject] for items in (in_passes, at_once)]
+    assert sorted(reasons[0]) == sorted(reasons[1]) == [RejectReason.DUPLICATE_EVENT, RejectReason.MISSING_FIELD]
+
+
+def test_what_a_session_has_over_the_limit_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSION_LIMIT", 5_000)
+    items = group(tmp_path, [*(event("long", minutes) for minutes in range(40)), event("short", 0)])
+    found = texts(items)
+    rejects = [item.reject for item in items if item.reject]
+    assert found["short"] == ["short at 0"]
+    assert 5 < len(found["long"]) == 40 - len(rejects)
+    assert {reject.reason for reject in rejects} == {RejectReason.RECORD_TOO_LARGE}
+    assert [reject.position for reject in rejects] == list(range(1 + len(found["long"]), 41))
 
 
 def test_every_event_comes_out_once(tmp_path: Path) -> None:
