@@ -19,6 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pipelines
+from pipelines.credentials import without_secrets
 from pipelines.errors import JobError, UserError
 
 _COMMAND = re.compile(r"`faultline (?P<name>[\w-]+)`: (?P<what>[^\n]+)")
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"There is no faultline {argv[0]}: choose one of {', '.join(known)}.")
         importlib.import_module(known[argv[0]][0]).run(list(argv[1:]))
     except JobError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{without_secrets(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted: the same command goes on with what is not finished.\n")

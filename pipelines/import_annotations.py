@@ -30,6 +30,7 @@ from pipelines.errors import UserError
 from pipelines.export import Tool
 from pipelines.labelled import Labelled
 from pipelines.options import OptionParser
+from pipelines.privacy import Privacy
 from schemas.log import Dialogue, DialogueAnnotation, Slot, Turn, TurnAnnotation, validate
 
 T = TypeVar("T")
@@ -128,7 +129,10 @@ def import_annotations(settings: ImportSettings) -> ImportSummary:
         raise UserError(f"--input {settings.input} has no submitted answer: {why}")
     annotated = []
     with Labelled.open(settings.labels, logs=False) as labelled:
-        for key, dialogue in labelled.dialogues(list(answers)):
+        hidden = {manifest.dataset: Privacy.of_run(manifest.settings) for manifest in labelled.manifests}
+        for key, logged in labelled.dialogues(list(answers)):
+            # As it was shown to those who judged it.
+            dialogue = hidden[key[0]].hide_texts(hidden[key[0]].hide_ids(logged))
             if _annotate(dialogue, answers.pop(key), summary):
                 annotated.append(validate(dialogue))
     for (_, dialogue_id), turns in answers.items():

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import publish, storage
+from pipelines.credentials import HIDDEN, is_secret, without_secrets
 from pipelines.duplicates import exclude_repeated
 from pipelines.errors import RunFailed, UserError
 from pipelines.logs import logged_ontology
@@ -31,7 +32,8 @@ from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
 from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
 from pipelines.settings import LabelSettings, parse
 from pipelines.staging import LOGS
-from pipelines.tracking import TrackingError, log_label_run
+from pipelines.track import keep
+from pipelines.tracking import LabelRun, TrackingError, log_label_run
 from pipelines.validation import ValidationReport, validate_parts
 from schemas.formats import EventFormat, get_format
 from schemas.labels import TABLES
@@ -250,29 +252,35 @@ def _track(
     failure: str | None,
     console: Console,
 ) -> None:
+    ended = LabelRun.of(
+        tracking_uri=plan.work.tracking_uri,
+        experiment=plan.settings.experiment,
+        summary=summary,
+        validation=report,
+        parameters={
+            **manifest.settings,
+            "input_files": len(plan.sources),
+            "input_bytes": plan.source_bytes,
+            "input_digest": plan.dataset,
+        },
+        run_json=publish.manifest_text(manifest),
+        failure=failure,
+    )
     try:
-        log_label_run(
-            tracking_uri=plan.work.tracking_uri,
-            experiment=plan.settings.experiment,
-            summary=summary,
-            validation=report,
-            parameters={
-                **manifest.settings,
-                "input_files": len(plan.sources),
-                "input_bytes": plan.source_bytes,
-                "input_digest": plan.dataset,
-            },
-            run_json=publish.manifest_text(manifest),
-            failure=failure,
-        )
+        log_label_run(ended, plan.work.tracking_uri)
     except TrackingError as error:
         # The labels are worth more than the log of their making.
-        console.print(f"The run is not in MLflow: {error}", style="yellow", highlight=False)
+        try:
+            command = keep(plan.settings.output, ended)
+            said = f"The run is not in MLflow; send it later with: {command} ({error})"
+        except OSError as full:
+            said = f"The run is not in MLflow, nor could it be kept to be sent later ({full}): {error}"
+        console.print(said, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _shown_settings(plan: Plan) -> dict[str, object]:
     settings = msgspec.to_builtins(plan.settings)
-    return {**settings, "tracking_uri": plan.work.tracking_uri}
+    return {**settings, "tracking_uri": without_secrets(plan.work.tracking_uri)}
 
 
 def _resume(plan: Plan) -> str:
@@ -292,7 +300,7 @@ def _print_plan(plan: Plan, beam_options: PipelineOptions, out: Console) -> None
         table.add_row(name, str(value))
     beam_settings = beam_options.get_all_options(drop_default=True)
     for name, value in sorted(beam_settings.items()):
-        table.add_row(f"Beam: {name}", str(value))
+        table.add_row(f"Beam: {name}", HIDDEN if is_secret(name) else without_secrets(str(value)))
     table.add_section()
     table.add_row("files", f"{len(plan.sources):,}")
     table.add_row("bytes", f"{plan.source_bytes:,}")

@@ -4,7 +4,8 @@
 afterwards. The tables are `turns`, `goals`, `dialogues` and `rejected`, with the columns of `VIEWS`: those of the
 label tables as they are, and behind them what the log says, read again from where the run read it, with the run's
 own reader. A row of labels has its row here whatever became of the logs: what cannot be read is null, and `notes`
-says why.
+says why. What the run hid of its ids and texts (`pipelines.privacy`) is hidden here, too; pseudonyms take the key that
+the run had.
 
 Two datasets may have dialogues of the same id: join on `dataset` and `dialogue_id`.
 
@@ -31,8 +32,9 @@ import pyarrow.parquet as pq
 from pipelines import publish, storage
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, cut, first_records
 from pipelines.errors import RunFailed, UserError
+from pipelines.privacy import Privacy
 from pipelines.publish import Manifest
-from pipelines.records import Item, read_items
+from pipelines.records import Item, Origin, read_items
 from pipelines.sessions import Frame, bucket_count, partition, read_sessions, sessionise
 from pipelines.staging import Staging
 from schemas.formats import DialogueFormat, EventFormat, UnknownFormatError, get_format
@@ -104,7 +106,6 @@ _LOGGED = pa.schema(
         *_OF_THE_TURN,
     ]
 )
-
 # A dialogue that the run rejected because its id came earlier is not the labelled one, also where the file with the
 # earlier one is gone. A log that has changed since can still have an id twice, or other turns under the same id.
 _FIND_DIALOGUES = """
@@ -196,17 +197,24 @@ class Labelled:
     def dialogues(self, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Dialogue]]:
         """These dialogues, named by dataset and id, whole: read from the logs once more, in the order of the input.
 
-        One whose log cannot be read, or does not have it, is not among them.
+        Their ids and texts are those of the log, whatever the run hid. One whose log cannot be read, or does not have
+        it, is not among them. Raises `UserError` where the key of the run's pseudonyms is not there.
         """
         for manifest in self.manifests:
             missing = {dialogue_id for dataset, dialogue_id in wanted if dataset == manifest.dataset}
             sources, _ = _readable(manifest.sources)
+            privacy = Privacy.of_run(manifest.settings)
+            if missing:
+                privacy.check_key()
             with tempfile.TemporaryDirectory(prefix="faultline-") as temporary:
                 items = _items(manifest, sources, Staging(temporary)) if missing else iter(())
                 while missing and (item := next(items, None)) is not None:
-                    if item.dialogue is not None and item.dialogue.dialogue_id in missing:
-                        missing.remove(item.dialogue.dialogue_id)
-                        yield (manifest.dataset, item.dialogue.dialogue_id), item.dialogue
+                    if item.dialogue is None:
+                        continue
+                    name = privacy.dialogue_id(item.dialogue.dialogue_id)
+                    if name in missing:
+                        missing.remove(name)
+                        yield (manifest.dataset, name), item.dialogue
 
     def close(self) -> None:
         """Closes the connection and deletes the temporary database."""
@@ -279,11 +287,21 @@ def _load(
     files = {table: [_local(path, copies) for path in _files(folder, manifest, table)] for table in TABLES}
     notes: list[str] = []
     _create(connection, "logged", _LOGGED)
+    privacy = Privacy.of_run(manifest.settings)
     if logs:
-        sources, notes = _readable(manifest.sources)
+        try:
+            privacy.check_key()
+        except UserError as error:
+            notes.append(
+                f"What the logs say is not shown, since the ids of run {manifest.run_id} are pseudonyms: {error}"
+            )
+            logs = False
+    if logs:
+        sources, unreadable = _readable(manifest.sources)
+        notes += unreadable
         staging = Staging(str(Path(temporary, "staging")))
         try:
-            _insert(connection, _items(manifest, sources, staging))
+            _insert(connection, _items(manifest, sources, staging), privacy)
         except UnknownFormatError as error:
             notes.append(str(error))
         shutil.rmtree(staging.folder, ignore_errors=True)
@@ -364,11 +382,12 @@ def _drop(chunk: Chunk) -> None:
         storage.delete([chunk.path])
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, items: Iterable[Item]) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, items: Iterable[Item], privacy: Privacy) -> None:
     rows: list[dict[str, Any]] = []
     connection.begin()
     for ordinal, item in enumerate(items):
-        rows += _rows(ordinal, item)
+        if item.dialogue is not None:
+            rows += _rows(ordinal, item.origins[0], privacy.hide_texts(privacy.hide_ids(item.dialogue)))
         if len(rows) >= BATCH_TURNS:
             _insert_rows(connection, rows)
             rows = []
@@ -382,17 +401,14 @@ def _insert_rows(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any
     connection.unregister("batch")
 
 
-def _rows(ordinal: int, item: Item) -> Iterator[dict[str, Any]]:
-    dialogue = item.dialogue
-    if dialogue is None:
-        return
+def _rows(ordinal: int, origin: Origin, dialogue: Dialogue) -> Iterator[dict[str, Any]]:
     for index, turn in enumerate(dialogue.turns):
         said = turn.response
         nlu = [{"slots": [], **each} for each in msgspec.to_builtins(turn.nlu)]
         yield {
             "ordinal": ordinal,
-            "source": item.origins[0].source,
-            "position": item.origins[0].position,
+            "source": origin.source,
+            "position": origin.position,
             "dialogue_id": dialogue.dialogue_id,
             "turn_count": len(dialogue.turns),
             "dialogue_started_at": dialogue.started_at,

@@ -70,6 +70,7 @@ def label_chunk(chunk: Chunk, work: Work) -> None:
 
 def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
     staging = work.staging
+    work.privacy.check_key()
     clock = [time.perf_counter()]
     rejects = list(chunk.rejects)
     records = len(rejects)
@@ -82,7 +83,8 @@ def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
         last = places
         if item.reject is not None:
             rejects.append(item.reject)
-        else:
+        elif item.dialogue is not None:
+            item.dialogue.dialogue_id = work.privacy.dialogue_id(item.dialogue.dialogue_id)
             items.append(item)
     items, duplicates = _without_duplicates(items, _excluded(staging, chunk.id))
     rejects += duplicates
@@ -105,7 +107,8 @@ def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
         else:
             rejects += labelled
     rejects.sort(key=lambda reject: (reject.source, reject.position))
-    rows["rejected", None] = [pa.Table.from_pylist([_row(reject) for reject in rejects], schema=TABLES["rejected"])]
+    rejected = [_row(work.privacy.hide_reject(reject)) for reject in rejects]
+    rows["rejected", None] = [pa.Table.from_pylist(rejected, schema=TABLES["rejected"])]
     clock.append(time.perf_counter())
 
     tables = {key: pa.concat_tables(some) for key, some in rows.items()}
@@ -165,6 +168,8 @@ def _label_together(model: Model, items: Sequence[Item], work: Work) -> _Labelle
     for dialogue, labelled in zip(dialogues, labels, strict=True):
         if labelled.dialogue_id != dialogue.dialogue_id or len(labelled.turns) != len(dialogue.turns):
             raise ValueError(f"the model answered for {labelled.dialogue_id} instead of {dialogue.dialogue_id}")
+        # Only now: the labels are decided on the texts as they are.
+        work.privacy.hide_slots(dialogue, labelled)
         date = _date(dialogue.started_at) if work.by_date else None
         by_date.setdefault(date, []).append(labelled)
         profiles[None].append(log_profile(dialogue))

@@ -39,9 +39,11 @@ class OptionParser(argparse.ArgumentParser):
         _, unknown = beam_parser.parse_known_args(rest)
         if unknown:
             known = [*self._option_string_actions, *beam_parser._option_string_actions]
-            close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            # Without what it is set to, which can be a password.
+            name = unknown[0].partition("=")[0]
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean {close[0]}" if close else ""
-            self.error(f"unknown option {unknown[0]}{hint}")
+            self.error(f"unknown option {name}{hint}")
         beam_options = PipelineOptions(rest)
         if beam_options.view_as(StandardOptions).runner is None:
             beam_options.view_as(StandardOptions).runner = LOCAL_RUNNER

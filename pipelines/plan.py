@@ -13,6 +13,7 @@ import msgspec
 from pipelines import storage
 from pipelines.chunks import ChunkSize, SourceFile
 from pipelines.errors import UserError
+from pipelines.privacy import Privacy
 from pipelines.publish import dataset_folder
 from pipelines.settings import LabelSettings
 from pipelines.staging import Staging
@@ -36,6 +37,7 @@ class Work:
     """Also where a model named `models:/…` is registered."""
     ontology: Ontology | None
     by_date: bool
+    privacy: Privacy
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def make_plan(
             settings.by_date,
             settings.session_gap_minutes,
             settings.chunk_bytes,
+            settings.privacy,
             LOG_SCHEMA_VERSION,
             LABEL_SCHEMA_VERSION,
             importlib.metadata.version("faultline"),
@@ -91,6 +94,7 @@ def make_plan(
         tracking_uri=tracking_uri,
         ontology=ontology,
         by_date=settings.by_date,
+        privacy=settings.privacy,
     )
     return Plan(settings, sources, dataset, work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import storage
 from pipelines.chunks import ChunkSize
+from pipelines.credentials import has_password
 from pipelines.errors import UserError
 from pipelines.options import LOCAL_RUNNER, OptionParser, fraction, positive, whole_number
+from pipelines.privacy import KEY, KEY_FILE, Id, Privacy
 from schemas.formats import UnknownFormatError, formats, get_format
 from schemas.ontology import Ontology, OntologyError
 
@@ -33,6 +36,7 @@ class LabelSettings:
     by_date: bool
     session_gap_minutes: float
     chunk_bytes: int
+    privacy: Privacy
     tracking_uri: str | None
     """None: a SQLite file beside the output."""
     experiment: str
@@ -43,6 +47,12 @@ class LabelSettings:
 def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
     """The settings in a command line and Beam's own options. Raises `UserError`; exits for `--help`."""
     parsed, beam_options = _parser().parse_with_beam(argv)
+    for option, value in (("--input", parsed.input), ("--output", [parsed.output]), ("--model", [parsed.model])):
+        if any(map(has_password, value)):
+            raise UserError(
+                f"{option} has a user or a password in its address, which would be kept with the labels: give them as "
+                "the store's own client takes them, by the environment or a file."
+            )
     try:
         get_format(parsed.input_format)
     except UnknownFormatError as error:
@@ -66,6 +76,7 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         by_date=parsed.partition_by == "date",
         session_gap_minutes=parsed.session_gap_minutes,
         chunk_bytes=parsed.chunk_bytes,
+        privacy=Privacy.of(parsed.pseudonymize, parsed.redact),
         tracking_uri=parsed.mlflow_tracking_uri,
         experiment=parsed.experiment,
         dry_run=parsed.dry_run,
@@ -80,6 +91,14 @@ def _ontology(path: str) -> Ontology:
         raise UserError(f"Cannot read --ontology {path}: {error.strerror or error}.") from None
     except OntologyError as error:
         raise UserError(f"{error}.") from None
+
+
+def _ids(text: str) -> tuple[Id, ...]:
+    """For argparse: the fields of `--pseudonymize`, in their own order."""
+    asked = {field.strip() for field in text.split(",")}
+    if not asked <= set(Id):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of {','.join(Id)}")
+    return tuple(field for field in Id if field in asked)
 
 
 def _parser() -> OptionParser:
@@ -157,6 +176,23 @@ def _parser() -> OptionParser:
         metavar="BYTES",
         help="uncompressed records of one unit of work; what is finished of these is not done again after a crash "
         "(default: %(default)s bytes)",
+    )
+    add(
+        "--pseudonymize",
+        nargs="?",
+        type=_ids,
+        default=(),
+        const=tuple(Id),
+        metavar="FIELDS",
+        help=f"replace the ids in these fields of a dialogue, joined by commas, by a keyed hash: {','.join(Id)}; "
+        f"without FIELDS all of them; the key is in the environment variable {KEY}, or in the file that {KEY_FILE} "
+        "names (default: none)",
+    )
+    add(
+        "--redact",
+        action="store_true",
+        help="mask e-mail addresses, phone, card and account numbers and the like in what is written of the logs' "
+        "texts",
     )
     add(
         "--mlflow-tracking-uri",

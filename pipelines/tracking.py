@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
+from msgspec import Struct
 
+from pipelines.credentials import has_password, without_secrets
 from pipelines.errors import RunFailed, UserError
 from pipelines.results import HISTOGRAM_BINS, RunSummary
 from pipelines.summary_plot import confidence_figure, failure_points_figure
@@ -30,6 +33,7 @@ from pipelines.validation import ValidationReport
 BUILTIN = "builtin"
 """The name of the model that ships with Faultline."""
 
+_ATTEMPT = "faultline.attempt"
 _MODEL_FOLDER = "model"
 _SQLITE = "sqlite:///"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -67,25 +71,61 @@ def default_tracking_uri(output: str) -> str:
     return f"{_SQLITE}{Path(output).absolute() / 'mlflow.db'}"
 
 
-def log_label_run(
-    *,
-    tracking_uri: str,
-    experiment: str,
-    summary: RunSummary,
-    validation: ValidationReport,
-    parameters: Mapping[str, object],
-    run_json: str,
-    failure: str | None = None,
-) -> str:
-    """Writes one run of `faultline label` and returns its MLflow run id.
+class LabelRun(Struct, frozen=True, kw_only=True):
+    """A run of `faultline label` as it goes to MLflow. `faultline track` reads it back where it could not be sent."""
 
-    `parameters` are the job's settings and the input's fingerprint, `run_json` is the text of `run.json`, and
-    `failure` says why the run failed, if it did.
+    attempt: str
+    """Names this try of the run in MLflow, where it is one run however often it is sent."""
+    tracking_uri: str | None
+    """Where it was to go; None: an address with a password, which is not kept."""
+    experiment: str
+    summary: RunSummary
+    validation_json: str
+    validation_failures: int
+    parameters: dict[str, str]
+    run_json: str
+    """The text of `run.json`."""
+    failure: str | None
+    """Why the run failed, if it did."""
+    ended_at: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        tracking_uri: str,
+        experiment: str,
+        summary: RunSummary,
+        validation: ValidationReport,
+        parameters: Mapping[str, object],
+        run_json: str,
+        failure: str | None = None,
+    ) -> LabelRun:
+        """The run that has just ended. `parameters` are the job's settings and what names its input."""
+        return cls(
+            attempt=uuid.uuid4().hex,
+            tracking_uri=None if has_password(tracking_uri) else tracking_uri,
+            experiment=experiment,
+            summary=summary,
+            validation_json=validation.to_json(),
+            validation_failures=len(validation.failures),
+            parameters={name: without_secrets(str(value)) for name, value in parameters.items()},
+            run_json=run_json,
+            failure=failure,
+            ended_at=time.time(),
+        )
+
+
+def log_label_run(run: LabelRun, tracking_uri: str) -> str:
+    """Writes one run of `faultline label` and returns its MLflow run id; a run that is there is written over.
+
     Metrics: counts, `failure_point/<name>`, `rejected/<reason>`, `abstained/<label>` (all in rows), shares,
     seconds. Artifacts: `run.json`, `validation.json`, `labels.json` (distributions) and two pictures.
 
     Raises `TrackingError`.
     """
+    summary = run.summary
     turns = max(summary.turns, 1)
     metrics: dict[str, float] = {
         "records": summary.records,
@@ -97,8 +137,8 @@ def log_label_run(
         "shortened_turns": summary.shortened_turns,
         "turns_per_second": summary.turns_per_second,
         "wall_seconds": summary.wall_seconds,
-        "validation_success": validation.success,
-        "validation_failures": len(validation.failures),
+        "validation_success": run.validation_failures == 0,
+        "validation_failures": run.validation_failures,
     }
     metrics |= {f"failure_point/{point}": count for point, count in summary.failure_points.items()}
     metrics |= {f"failure_point_share/{point}": n / turns for point, n in summary.failure_points.items()}
@@ -109,6 +149,7 @@ def log_label_run(
         "faultline.run_id": summary.run_id,
         "faultline.model_uri": summary.model_uri,
         "faultline.model_version": summary.model_version,
+        _ATTEMPT: run.attempt,
     }
     distributions = {
         "failure_points": summary.failure_points,
@@ -117,10 +158,12 @@ def log_label_run(
         "rejected": summary.rejected,
         "confidence": {"bins": HISTOGRAM_BINS, "from": 0, "to": 1, "rows": summary.confidence},
     }
-    with _open_run(tracking_uri, experiment, f"label-{summary.run_id}", tags, failure) as (client, run_id):
-        _log_values(client, run_id, parameters, [metrics])
-        client.log_text(run_id, run_json, "run.json")
-        client.log_text(run_id, validation.to_json(), "validation.json")
+    times = (run.ended_at - summary.wall_seconds, run.ended_at)
+    name = f"label-{summary.run_id}"
+    with _open_run(tracking_uri, run.experiment, name, tags, run.failure, times) as (client, run_id):
+        _log_values(client, run_id, run.parameters, [metrics], run.ended_at)
+        client.log_text(run_id, run.run_json, "run.json")
+        client.log_text(run_id, run.validation_json, "validation.json")
         client.log_text(run_id, json.dumps(distributions, indent=2) + "\n", "labels.json")
         client.log_figure(run_id, failure_points_figure(summary.failure_points), "failure_points.png")
         client.log_figure(run_id, confidence_figure(summary.confidence), "confidence.png")
@@ -238,7 +281,9 @@ def resolve_model(uri: str, tracking_uri: str | None) -> Path:
 def _download(uri: str, registered: re.Match[str], tracking_uri: str | None) -> Path:
     if tracking_uri is None:
         raise UserError(f"{uri} is in a registry: say in which with --mlflow-tracking-uri.")
-    missing = UserError(f"There is no {uri} in the registry at {_shown(tracking_uri)}: register it, or name another.")
+    missing = UserError(
+        f"There is no {uri} in the registry at {without_secrets(tracking_uri)}: register it, or name another."
+    )
     # Opening a SQLite store that is not there would make one.
     if tracking_uri.startswith(_SQLITE) and not Path(tracking_uri.removeprefix(_SQLITE)).is_file():
         raise missing
@@ -281,19 +326,21 @@ def _reaching(tracking_uri: str) -> Iterator[None]:
     # MLflow lets through whatever its stores raise: of SQLAlchemy, of requests, of the drivers.
     except Exception as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TrackingError(_shown(f"MLflow at {tracking_uri} could not be used: {cause}")) from error
-
-
-def _shown(text: str) -> str:
-    """The text with addresses less their user and password."""
-    return re.sub(r"//[^/@\s]*@", "//…@", text)
+        raise TrackingError(without_secrets(f"MLflow at {tracking_uri} could not be used: {cause}")) from error
 
 
 @contextmanager
 def _open_run(
-    tracking_uri: str, experiment: str, name: str, tags: Mapping[str, str], failure: str | None
+    tracking_uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    failure: str | None,
+    times: tuple[float, float] | None = None,
 ) -> Iterator[tuple[Any, str]]:
-    """A new run, closed at the end: as failed if `failure` says so or the block raises."""
+    """A new run, or the one with this attempt's tag, closed at the end: as failed if `failure` says so or the block
+    raises. `times` are its start and its end, in seconds since 1970; None: now."""
+    start, end = (None, None) if times is None else (round(1000 * time) for time in times)
     with _reaching(tracking_uri):
         client = _client(tracking_uri)
         found = client.get_experiment_by_name(experiment)
@@ -301,7 +348,10 @@ def _open_run(
             experiment_id = found.experiment_id
         else:
             experiment_id = client.create_experiment(experiment, _artifact_location(tracking_uri))
-        run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+        attempt = tags.get(_ATTEMPT)
+        sent = client.search_runs([experiment_id], f"tags.`{_ATTEMPT}` = '{attempt}'") if attempt else []
+        run = sent[0] if sent else client.create_run(experiment_id, start, dict(tags), name)
+        run_id = run.info.run_id
         if failure is not None:
             client.set_tag(run_id, "faultline.failure", failure)
         status = "FAILED"
@@ -309,7 +359,7 @@ def _open_run(
             yield client, run_id
             status = "FINISHED" if failure is None else "FAILED"
         finally:
-            client.set_terminated(run_id, status)
+            client.set_terminated(run_id, status, end)
 
 
 def _artifact_location(tracking_uri: str) -> str | None:
@@ -320,16 +370,25 @@ def _artifact_location(tracking_uri: str) -> str | None:
 
 
 def _log_values(
-    client: Any, run_id: str, parameters: Mapping[str, object], history: Sequence[Mapping[str, float]]
+    client: Any,
+    run_id: str,
+    parameters: Mapping[str, object],
+    history: Sequence[Mapping[str, float]],
+    at: float | None = None,
 ) -> None:
+    """`at` is when the metrics were measured, in seconds since 1970; None: now."""
     from mlflow.entities import Metric, Param
 
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, params=[Param(key, _short(value)) for key, value in parameters.items()])
+    measured = round(1000 * (time.time() if at is None else at))
+    client.log_batch(run_id, params=[Param(key, value) for key, value in _shown(parameters).items()])
     for step, metrics in enumerate(history):
-        client.log_batch(run_id, [Metric(key, float(value), now, step) for key, value in metrics.items()])
+        client.log_batch(run_id, [Metric(key, float(value), measured, step) for key, value in metrics.items()])
 
 
-def _short(value: object) -> str:
-    text = str(value)
+def _shown(parameters: Mapping[str, object]) -> dict[str, str]:
+    """As MLflow has them: without secrets, and not too long for it."""
+    return {name: _short(without_secrets(str(value))) for name, value in parameters.items()}
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _PARAMETER_LIMIT else f"{text[:_PARAMETER_LIMIT]}… ({len(text):,} characters)"

@@ -13,7 +13,19 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
-from pipelines import drift, evaluate, export, import_annotations, label, query, report, settings, simulate, train
+from pipelines import (
+    drift,
+    evaluate,
+    export,
+    import_annotations,
+    label,
+    query,
+    report,
+    settings,
+    simulate,
+    track,
+    train,
+)
 from pipelines.chunks import RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import QUERY
@@ -69,7 +81,8 @@ def test_the_options_of_a_job_and_their_defaults_are_those_of_its_help(
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_a_command_has_options_that_exist(command: list[str]) -> None:
+def test_a_command_has_options_that_exist(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULTLINE_PSEUDONYM_KEY", "0" * 32)
     parsers = {
         "label": settings.parse,
         "train": train.parse,
@@ -80,6 +93,7 @@ def test_a_command_has_options_that_exist(command: list[str]) -> None:
         "export": export.parse,
         "import": import_annotations.parse,
         "simulate": simulate.parse,
+        "track": track.parse,
     }
     parsers[command[0]](command[1:])
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pipelines.errors import JobError
+from pipelines.errors import JobError, UserError
 from pipelines.labelled import Labelled
 from pipelines.logs import logged_ontology
+from pipelines.privacy import Privacy
 from pipelines.publish import Manifest
 from pipelines.report_page.examples import Effect, Example, cut
 from schemas.formats import get_format
@@ -91,19 +92,23 @@ def _effects(
         raise _Unknown(str(error)) from None
     if model.version != summary.model_version:
         raise _Unknown(f"the model {summary.model_uri} is now {model.version}, and was {summary.model_version}.")
-    logs: dict[tuple[str, str], Dialogue] = dict(
-        labelled.dialogues({(each.dataset, each.dialogue_id) for each in examples})
-    )
+    try:
+        logs: dict[tuple[str, str], Dialogue] = dict(
+            labelled.dialogues({(each.dataset, each.dialogue_id) for each in examples})
+        )
+    except UserError as error:
+        raise _Unknown(str(error)) from None
     there = [
         each
         for each in examples
         if (log := logs.get((each.dataset, each.dialogue_id))) is not None and each.turn_index < len(log.turns)
     ]
+    privacy = Privacy.of_run(manifest.settings)
     explanations = explain_all(
         model, [(logs[each.dataset, each.dialogue_id], each.turn_index) for each in there], _ontology(manifest)
     )
     return {
-        example: _shown(explanation, logs[example.dataset, example.dialogue_id])
+        example: _shown(explanation, privacy.hide_texts(logs[example.dataset, example.dialogue_id]))
         for example, explanation in zip(there, explanations, strict=True)
         if _is_the_label(labelled, example, explanation)
     }

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from pipelines.cli import main
 from pipelines.errors import UserError
 from pipelines.results import RunSummary
 from pipelines.summary_plot import confidence_figure, failure_points_figure
+from pipelines.track import keep
 from pipelines.tracking import (
+    LabelRun,
     TrackingError,
     default_tracking_uri,
     log_label_run,
@@ -73,7 +77,7 @@ def folder_of(store: str) -> Path:
     return Path(store.removeprefix("sqlite:///")).parent
 
 
-def log(store: str, **changed: Any) -> str:
+def ended(store: str, **changed: Any) -> LabelRun:
     values: dict[str, Any] = {
         "tracking_uri": store,
         "experiment": "faultline",
@@ -82,7 +86,11 @@ def log(store: str, **changed: Any) -> str:
         "parameters": {"input": "*.jsonl", "input_fingerprint": "f00d", "limit": None},
         "run_json": '{"run": 1}',
     }
-    return log_label_run(**values | changed)
+    return LabelRun.of(**values | changed)
+
+
+def log(store: str, **changed: Any) -> str:
+    return log_label_run(ended(store, **changed), store)
 
 
 def client(store: str) -> Any:
@@ -134,6 +142,70 @@ def test_nothing_is_written_but_beside_the_output(
     assert not list(current.iterdir())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mlflow.db", "mlartifacts"}
     assert not [each for each in caplog.records if each.name.startswith(("mlflow", "alembic"))]
+
+
+def runs(store: str, experiment: str) -> list[Any]:
+    found = client(store).get_experiment_by_name(experiment)
+    return list(client(store).search_runs([found.experiment_id])) if found else []
+
+
+def said_of(store: str, run: Any, folder: Path) -> Any:
+    """All that MLflow has of a run but its own ids."""
+    folder.mkdir()
+    files = contents(Path(client(store).download_artifacts(run.info.run_id, "", str(folder))))
+    tags = {name: value for name, value in run.data.tags.items() if name != "faultline.attempt"}
+    return run.info.run_name, run.info.status, run.info.end_time, run.data.params, run.data.metrics, tags, files
+
+
+@pytest.mark.parametrize("failure", [None, "Too many rejects."])
+def test_what_is_sent_later_is_what_would_have_been_sent(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: str | None
+) -> None:
+    run = ended(store, experiment=f"later {failure}", failure=failure)
+    keep(str(tmp_path / "out"), run)
+    log_label_run(msgspec.structs.replace(run, attempt="at once", experiment=f"at once {failure}"), store)
+    assert main(["track", str(tmp_path / "out")]) == 0
+    [at_once], [later] = runs(store, f"at once {failure}"), runs(store, f"later {failure}")
+    assert said_of(store, later, tmp_path / "later") == said_of(store, at_once, tmp_path / "at once")
+    assert not list((tmp_path / "out" / "untracked").iterdir())
+    assert main(["track", str(tmp_path / "out")]) == 0
+    assert "is left to send" in capsys.readouterr().out
+
+
+def test_a_run_that_is_sent_twice_is_one_run(store: str) -> None:
+    run = ended(store, experiment="twice")
+    assert log_label_run(run, store) == log_label_run(run, store)
+    assert len(runs(store, "twice")) == 1
+    [measured] = client(store).get_metric_history(runs(store, "twice")[0].info.run_id, "turns")
+    assert measured.value == 10
+
+
+def test_a_run_stays_until_it_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(str(tmp_path), ended(f"sqlite:///{tmp_path}/not-yet/file/mlflow.db"))
+    (tmp_path / "not-yet").write_text("in the way")
+    assert main(["track", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "not-yet").unlink()
+    (tmp_path / "not-yet" / "file").mkdir(parents=True)
+    assert main(["track", str(tmp_path)]) == 0
+    assert len(runs(f"sqlite:///{tmp_path}/not-yet/file/mlflow.db", "faultline")) == 1
+
+
+def test_a_password_is_not_kept_and_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = keep(str(tmp_path), ended("postgresql://ann:hunter2@db/mlflow"))
+    assert command == f"faultline track {tmp_path} --mlflow-tracking-uri URI"
+    [kept] = (tmp_path / "untracked").iterdir()
+    assert "hunter2" not in kept.read_text()
+    assert main(["track", str(tmp_path)]) == 2
+    assert "give it with --mlflow-tracking-uri" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "untracked").mkdir()
+    (tmp_path / "untracked" / "x.json").write_text("{")
+    assert main(["track", str(tmp_path)]) == 2
+    assert "x.json is no run that faultline label has kept" in capsys.readouterr().err
+    assert main(["track", str(tmp_path / "nowhere")]) == 2
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
