@@ -48,13 +48,16 @@ def roberta(name_or_folder: str) -> Checkpoint:
     Raises `CheckpointError` for anything that is not a RoBERTa with safetensors weights.
     """
     try:
-        config = AutoConfig.from_pretrained(name_or_folder)
+        # Said, so that nobody is asked whether to run code that came with it.
+        config = AutoConfig.from_pretrained(name_or_folder, trust_remote_code=False)
         if config.model_type != "roberta":
             raise CheckpointError(f"{name_or_folder} is a {config.model_type}, not a RoBERTa.")
         model, report = RobertaModel.from_pretrained(
             name_or_folder, add_pooling_layer=False, use_safetensors=True, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, use_fast=True).backend_tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_folder, use_fast=True, trust_remote_code=False
+        ).backend_tokenizer
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, CheckpointError):
             raise

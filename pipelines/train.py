@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -290,8 +290,7 @@ def _train(trainer: Trainer, checkpoint: Path, fingerprint: str, console: Consol
     """Runs all steps that are left; the losses of every fiftieth step."""
     history: list[dict[str, float]] = []
     if checkpoint.exists():
-        # weights_only: tensors and plain values, nothing that could run code.
-        state = torch.load(checkpoint, weights_only=True)
+        state = _read_checkpoint(checkpoint)
         if state["fingerprint"] == fingerprint:
             trainer.restore(state)
             history = state["history"]
@@ -319,6 +318,18 @@ def _train(trainer: Trainer, checkpoint: Path, fingerprint: str, console: Consol
     if trainer.skipped > len(trainer.steps) // 10:
         raise RunFailed(f"{trainer.skipped} of {len(trainer.steps)} steps had no finite gradient: train more slowly.")
     return history
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        # weights_only: tensors and plain values, nothing that could run code.
+        state = torch.load(path, weights_only=True)
+    # What torch's reader of archives and its unpickler raise is any of a dozen classes.
+    except Exception:
+        state = None
+    if not isinstance(state, dict) or "fingerprint" not in state:
+        raise UserError(f"{path} is damaged, or no checkpoint of faultline train: delete it to train afresh.")
+    return state
 
 
 def _save_checkpoint(path: Path, state: dict[str, object]) -> None:

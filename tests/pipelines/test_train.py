@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +143,24 @@ def test_a_checkpoint_of_other_options_is_not_gone_on_from(
     assert main(command(tmp_path)) == 130
     assert main(command(tmp_path, "--seed", "2")) == 130
     assert seen == [0, 1, 2, 0]
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("exit 0",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"junk", b"", pickle.dumps(_Bomb()), pickle.dumps([1, 2])], ids=["junk", "nothing", "code", "list"]
+)
+def test_a_checkpoint_that_is_none_is_one_sentence(
+    content: bytes, command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert main(command(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("checkpoint.pt is damaged, or no checkpoint of faultline train: delete it to train afresh.\n")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
