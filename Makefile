@@ -1,12 +1,13 @@
 # `make test` and `make demo` set up everything they need, on a machine with Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo notebooks clean
+.PHONY: help setup lint test demo notebooks fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_LOGS := demo-logs/simulated.jsonl.gz
 DEMO_OUTPUT := demo-output
+FUZZ_SECONDS := 600
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
@@ -35,6 +36,10 @@ demo: $(READY) ## Simulate an assistant's logs, label them, and show what came o
 
 notebooks: $(READY) ## Run the notebooks from start to end, and write them back with their outputs
 	$(BIN)/python notebooks/execute.py
+
+fuzz: $(READY) ## Feed the readers of all formats hostile input for FUZZ_SECONDS (600)
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 clean: ## Remove .venv, the demo's logs and its output
 	rm -rf $(VENV) $(dir $(DEMO_LOGS)) $(DEMO_OUTPUT)
