@@ -99,12 +99,12 @@ class Assistant:
         if pending is None:
             return frozenset()
         if pending.options:
-            return frozenset(word for each in pending.options for word in each.full.split())
+            return frozenset(word for each in pending.options for word in each.full.split()) - _SMALL_WORDS
         return self._answers(pending.asked)
 
     def _words_of_answers(self, asked: str) -> frozenset[str]:
         answers = self.world.values(asked) if asked else INTENTS["yes"].plain + INTENTS["no"].plain
-        return frozenset(word for each in answers for word in each.split())
+        return frozenset(word for each in answers for word in each.split()) - _SMALL_WORDS
 
     def respond(
         self,
@@ -120,7 +120,7 @@ class Assistant:
 
         `nlu` and `meant` are the true frame and entities, where these stages are not to be run.
         """
-        found = self.understander.parse(text, pending is not None) if nlu is None else nlu
+        found = self.understander.parse(text, pending.kind if pending else "") if nlu is None else nlu
         top = found[0]
         assert top.intent is not None and top.score is not None
         slots = {slot.name: slot.value for slot in top.slots}
@@ -137,7 +137,7 @@ class Assistant:
         if intent in ("yes", "no", "inform"):
             if pending is None:
                 return Run(found, {}, (), self._lost(luck), None)
-            if self.by_telephone and intent == "inform" and not slots:
+            if self.by_telephone and intent == "inform" and not slots and not self.expected(pending) & {*text.split()}:
                 # Nothing that was asked for: noise is heard as small words.
                 return Run(found, {}, (), self._lost(luck), pending)
             if intent == "no":

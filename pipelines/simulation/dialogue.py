@@ -53,7 +53,7 @@ _UNINDEXED = 0.06
 """Largest share of the catalogue that the index of a dialogue lacks, at a knob of 1."""
 _PHONE = "phone"
 """The device that has a button: no wake word, no wake score. A call by telephone comes from one, too."""
-_NOISE_OF_THE_LINE = 1.5
+_NOISE_OF_THE_LINE = 2.0
 """Sounds on the line that are not the caller, relative to those that wake a device."""
 _OVER_THE_PROMPT = 0.5
 """Share of these that come while the prompt is played."""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import SGDClassifier
 
+from pipelines.simulation.action import CHOOSE, CONFIRM, ELICIT
 from pipelines.simulation.phrases import INTENTS, VALUES
 from pipelines.simulation.world import SLOT, Said, World
 from schemas.log import NluHypothesis, Slot
@@ -101,15 +102,21 @@ class Understander:
             intent: np.array([column["O"], *(column[tag] for tag in tags)]) for intent, tags in self._allowed.items()
         }
         answers = np.array([each in _ANSWERS for each in self._intents.classes])
-        self._asked = np.where(answers, _ASKED, np.where(np.array(self._intents.classes) == NONE, -_ASKED, 0.0))
-        self._not_asked = np.where(np.array(self._intents.classes) == "inform", _NOT_ASKED, 0.0)
+        told = np.array([each == "inform" for each in self._intents.classes])
+        silence = np.where(np.array(self._intents.classes) == NONE, -_ASKED, 0.0)
+        self._asked = {
+            "": np.where(told, _NOT_ASKED, 0.0),
+            ELICIT: np.where(told, _ASKED, silence),
+            CONFIRM: np.where(answers, _ASKED, silence),
+            CHOOSE: np.where(answers, _ASKED, silence),
+        }
         self._emissions = functools.lru_cache(100_000)(self._emission)
         self.parse = functools.lru_cache(50_000)(self._parse)
 
-    def _parse(self, text: str, asked: bool) -> tuple[NluHypothesis, ...]:
-        """Ranked frames, at least one. `asked`: the assistant has asked something and waits for the answer."""
+    def _parse(self, text: str, asked: str) -> tuple[NluHypothesis, ...]:
+        """Ranked frames, at least one. `asked`: the kind of question (`action`) that waits for its answer, if any."""
         words = text.split()
-        logits = self._intents.scores(_phrase_features(text)) + (self._asked if asked else self._not_asked)
+        logits = self._intents.scores(_phrase_features(text)) + self._asked[asked]
         odds = 1.0 / (1.0 + np.exp(-_SHARPNESS * logits))
         # Nothing at all fits: it says so with a low score, not with a share of nothing.
         odds = odds / max(float(odds.sum()), 0.6)
