@@ -21,7 +21,6 @@ import contextlib
 import gzip
 import importlib.metadata
 import importlib.util
-import itertools
 import json
 import os
 import platform
@@ -163,12 +162,15 @@ def _environment(threads: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
 
 
-def _last_line(path: Path) -> str:
-    return (path.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
 
 
 class Encoder:
-    """A process of `benchmarks.speed_encoders`, which encodes a list of texts each time it is asked."""
+    """A process of `benchmarks.speed_encoders`, which encodes a list of texts each time it is asked.
+
+    It loads its model while others do; `wait` until all are ready before one is asked.
+    """
 
     def __init__(self, name: str, folder: Path, threads: int) -> None:
         self.name = name
@@ -185,6 +187,8 @@ class Encoder:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+
+    def wait(self) -> None:
         self._answer()
 
     def ask(self, texts: str) -> dict[str, float]:
@@ -200,7 +204,7 @@ class Encoder:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise Failed(f"{self.name} did not work: {_last_line(self._errors)}")
+            raise Failed(f"{self.name} did not work: {_last_line(self._errors.read_text(errors='replace'))}")
         return json.loads(line)  # type: ignore[no-any-return]
 
 
@@ -224,22 +228,25 @@ def run_job(work: Path, threads: int, job: str, *arguments: object) -> Job:
                 peak = max(peak, sum(each.memory_info().rss for each in family))
             time.sleep(0.1)
     if process.returncode:
-        raise Failed(f"{job} did not work: {_last_line(log)}")
+        raise Failed(f"{job} did not work: {_last_line(log.read_text(errors='replace'))}")
     return Job(json.loads(result.read_text()), peak)
 
 
-def faultline(command: str, *arguments: object) -> None:
-    """Runs a command of Faultline quietly."""
-    run = [sys.executable, "-m", "pipelines.cli", command, *map(str, arguments)]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+def run_module(name: str, *arguments: object) -> None:
+    """Runs `python -m name` quietly."""
+    done = subprocess.run(
+        [sys.executable, "-m", name, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise Failed(f"faultline {command} did not work: {done.stderr.strip()}")
+        raise Failed(f"{name} did not work: {_last_line(done.stderr)}")
 
 
 def simulated(folder: Path, turns: int, shards: int) -> list[Log]:
     """Simulated logs of about so many turns, in so many files."""
     dialogues = round(turns / TURNS_PER_DIALOGUE)
-    faultline("simulate", "--dialogues", dialogues, "--shards", shards, "--output", folder / "log-*.jsonl.gz")
+    run_module(
+        "pipelines.simulate", "--dialogues", dialogues, "--shards", shards, "--output", folder / "log-*.jsonl.gz"
+    )
     return [Log(path, "jsonl") for path in sorted(folder.glob("log-*.jsonl.gz"))]
 
 
@@ -257,51 +264,49 @@ OTHERS = {"transformers": 12.0, "beam": 10.0, "sentence-transformers": 3.0}
 """The usual ways, and how many times faster Faultline is to be."""
 
 
-def write_texts(log: Log, number: int, folder: Path) -> None:
+def texts_of(log: Log, number: int) -> dict[str, list[str]]:
     """What users and assistant say, in its order, and the first distinct ones of that."""
-    dialogues = read_logs([str(log.path)], log.format).dialogues
-    said = [
-        text
-        for dialogue in dialogues
-        for text in (
-            dialogue.opening,
-            *itertools.chain.from_iterable(
-                (turn.text, turn.response.text if turn.response else None) for turn in dialogue.turns
-            ),
-        )
-        if text
-    ]
-    lists = {AS_THEY_COME: said[:number], DISTINCT: list(dict.fromkeys(said))[:number]}
-    (folder / "texts.json").write_text(json.dumps(lists), encoding="utf-8")
+    said = []
+    for dialogue in read_logs([str(log.path)], log.format).dialogues:
+        said.append(dialogue.opening)
+        for turn in dialogue.turns:
+            said += [turn.text, turn.response.text if turn.response else None]
+    texts = [text for text in said if text]
+    return {AS_THEY_COME: texts[:number], DISTINCT: list(dict.fromkeys(texts))[:number]}
 
 
 def compare_encoders(results: Results, log: Log, scale: Scale, work: Path, threads: int, say: Say) -> None:
     """Encodes the same texts in each way."""
-    write_texts(log, scale.texts, work)
-    subprocess.run([sys.executable, "-m", "benchmarks.speed_encoders", "write", str(work)], cwd=ROOT, check=True)
-    names = [*OTHERS, FAULTLINE, MATRIX]
+    texts = texts_of(log, scale.texts)
+    (work / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    run_module("benchmarks.speed_encoders", "write", work)
+    ways = [*OTHERS, FAULTLINE]
     if importlib.util.find_spec("sentence_transformers") is None:
-        names.remove("sentence-transformers")
+        ways.remove("sentence-transformers")
         results.skipped.append("sentence-transformers: it is not installed (pip install '.[bench]')")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    results.encoders = {name: [] for name in ways}
     shares: list[float] = []
     with contextlib.ExitStack() as stack:
-        encoders = {name: stack.enter_context(contextlib.closing(Encoder(name, work, threads))) for name in names}
+        encoders = {
+            name: stack.enter_context(contextlib.closing(Encoder(name, work, threads))) for name in (*ways, MATRIX)
+        }
+        say("loading the models")
+        for each in encoders.values():
+            each.wait()
         for number in range(scale.rounds):
-            for name in (each for each in names if each != MATRIX):
+            for name in ways:
                 say(f"round {number + 1} of {scale.rounds}: {name}")
-                seconds[name].append(encoders[name].ask(AS_THEY_COME)["seconds"])
+                answer = encoders[name].ask(AS_THEY_COME)
+                results.encoders[name].append(len(texts[AS_THEY_COME]) / answer["seconds"])
             ours, most = (encoders[name].ask(DISTINCT) for name in (FAULTLINE, MATRIX))
-            shares.append(ours["operations"] / ours["seconds"] / (most["operations"] / most["seconds"]))
+            results.distinct.append(len(texts[DISTINCT]) / ours["seconds"])
             results.matrix.append(most["operations"] / most["seconds"])
-            results.distinct.append(scale.texts / ours["seconds"])
-    for name in (each for each in names if each != MATRIX):
-        results.encoders[name] = [scale.texts / each for each in seconds[name]]
-    _check_vectors(results, work, [name for name in names if name != MATRIX])
+            shares.append(ours["operations"] / ours["seconds"] / results.matrix[-1])
+    _check_vectors(results, work, ways)
     results.criteria += [
         Criterion(f"encoder beside {name}, texts as they come", needed, _ratios(results.encoders, FAULTLINE, name))
         for name, needed in OTHERS.items()
-        if name in names
+        if name in ways
     ]
     results.criteria.append(
         Criterion("encoder beside the bare matrix product, distinct texts", 0.6, shares, Kind.SHARE)
