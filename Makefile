@@ -1,6 +1,6 @@
 # `make test` and `make demo` set up everything they need, on a machine with Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo notebooks fuzz clean
+.PHONY: help setup lint test demo notebooks fuzz lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,10 +16,10 @@ help: ## What can be made
 
 setup: $(READY) ## Install Faultline and its tools into .venv (done by test and demo where needed)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Faultline needs Python 3.11 or newer: install it, or name it with make PYTHON=…"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 lint: $(READY) ## Check style (ruff) and types (mypy)
@@ -40,6 +40,18 @@ notebooks: $(READY) ## Run the notebooks from start to end, and write them back 
 fuzz: $(READY) ## Feed the readers of all formats hostile input for FUZZ_SECONDS (600)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+lock: ## Lock the newest versions that pyproject.toml allows, in constraints.txt
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[dev]'
+	grep '^#' constraints.txt > constraints.new
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-lock
+
+audit: $(READY) ## Look for known vulnerabilities in what is locked; it takes the network
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 clean: ## Remove .venv, the demo's logs and its output
 	rm -rf $(VENV) $(dir $(DEMO_LOGS)) $(DEMO_OUTPUT)
