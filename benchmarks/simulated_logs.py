@@ -1,19 +1,24 @@
 """What gives the failure points of simulated logs away, and how like real logs they are.
 
     python benchmarks/simulated_logs.py --input 'logs/*.jsonl.gz' [--model DIR] [--real dstc2/train.jsonl.gz
-        --real-format dstc2 --annotations dstc2/train_failure_points.jsonl.gz]
+        --real-format dstc2 --annotations dstc2/train_failure_points.jsonl.gz [--transfer]]
 
 - *One field*: for each failure point the best F1 that a threshold on one score, the presence of one word of the
   request or the response, or one value of status or action can reach. Field and threshold are chosen on the very
   turns that they are scored on, so a classifier that sees no more than this does worse.
 - *The model*, on the same turns: F1 of `failure_point`. A model that was trained on logs of this seed knows them:
   give logs of another.
-- *Likeness*: how the scores of the simulated log lie beside those of the real one.
+- *Likeness*: how the scores of the simulated logs, of its devices and of its telephone calls, lie beside those of the
+  real one.
+- *Transfer* (`--transfer`): gradient boosting on features, trained on simulated logs alone, on real ones alone and on
+  both, scored on the real ones: in five folds by dialogue, less the part that tests.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -21,11 +26,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from labelers.failure_point import POINTS
 from labelers.model import Model
-from pipelines.logs import annotate, read_logs
+from pipelines.baselines import GradientBoosting, features
+from pipelines.logs import Part, annotate, part_of, read_logs
+from pipelines.scoring import FailurePoints
 from pipelines.tracking import resolve_model
 from schemas.log import Dialogue, FailurePoint, Turn
 from schemas.ontology import infer
@@ -42,6 +49,11 @@ SCORES: Mapping[str, Callable[[Turn], float | None]] = {
     "ER score": lambda turn: turn.entities[0].score if turn.entities else None,
 }
 """The scores of a turn's components, each None where the log has none."""
+
+
+_NO_WORDS = frozenset({"", "noise", "sil", "unintelligible", "cough", "static", "inaudible"})
+"""Transcripts of what are no words, the simulator's and DSTC2's."""
+_FOLDS = 5
 
 
 def _margin(scores: Sequence[float | None]) -> float | None:
@@ -114,25 +126,38 @@ def leaks(dialogues: Sequence[Dialogue], model: Model | None) -> Table:
 
 
 def likeness(simulated: Sequence[Dialogue], real: Sequence[Dialogue]) -> Table:
-    """Distributions of scores, and how well each ranks the failures of its component, in both logs."""
-    shown = Table("", "simulated", "real")
-    both = [annotated(simulated), annotated(real)]
+    """Distributions of scores, and how well each ranks the failures of its component, in each kind of log."""
+    shown = Table("", "simulated devices", "simulated calls", "real")
+    # A call opens with a prompt.
+    logs = ([each for each in simulated if not each.opening], [each for each in simulated if each.opening], real)
+    both = [annotated(log) for log in logs]
     shown.add_row("turns", *(f"{len(turns):,}" for turns, _ in both))
     shown.add_row(
         "correct, wake, asr, nlu, er, result, % of turns",
         *(", ".join(f"{100 * (truth == str(point)).mean():.1f}" for point in POINTS) for _, truth in both),
     )
     shown.add_row("turns with a word recognised wrongly", *(_misheard(turns) for turns, _ in both))
-    for point in (FailurePoint.CORRECT, FailurePoint.ASR):
+    for name, points in (
+        ("ASR score", (FailurePoint.CORRECT, FailurePoint.ASR, FailurePoint.WAKE)),
+        ("NLU score", (FailurePoint.CORRECT, FailurePoint.WAKE)),
+    ):
+        for point in points:
+            shown.add_row(
+                f"{name}, {point}: 5 %, 50 %, 95 %", *(_quantiles(turns, truth, name, point) for turns, truth in both)
+            )
+    for point in (FailurePoint.CORRECT, FailurePoint.WAKE):
         shown.add_row(
-            f"ASR score, {point}: 5 %, 50 %, 95 %", *(_quantiles(turns, truth, point) for turns, truth in both)
+            f"seconds since the turn before, {point}: 5 %, 50 %, 95 %", *(_waiting(log, point) for log in logs)
         )
+    shown.add_row("words of a wake: 50 %, 95 %", *(_words_of_wakes(*each) for each in both))
+    shown.add_row("sounds that are no words: acted on", *(_noise(*each) for each in both))
     for name, point in (
         ("ASR score", FailurePoint.ASR),
         ("ASR margin", FailurePoint.ASR),
         ("NLU score", FailurePoint.NLU),
         ("NLU score", FailurePoint.ASR),
         ("ASR score", FailurePoint.WAKE),
+        ("ASR margin", FailurePoint.WAKE),
         ("NLU score", FailurePoint.WAKE),
         ("wake score", FailurePoint.WAKE),
         ("ER score", FailurePoint.ER),
@@ -148,9 +173,36 @@ def _misheard(turns: Sequence[Turn]) -> str:
     return f"{np.mean([one != other for one, other in known]):.0%}" if known else "not annotated"
 
 
-def _quantiles(turns: Sequence[Turn], truth: Truth, point: FailurePoint) -> str:
-    values = _known(turns, truth, "ASR score", point)
+def _quantiles(turns: Sequence[Turn], truth: Truth, name: str, point: FailurePoint) -> str:
+    return _spread(_known(turns, truth, name, point))
+
+
+def _spread(values: Sequence[float] | Floats) -> str:
     return ", ".join(f"{each:.2f}" for each in np.quantile(values, [0.05, 0.5, 0.95])) if len(values) else "not logged"
+
+
+def _waiting(dialogues: Sequence[Dialogue], point: FailurePoint) -> str:
+    return _spread(
+        [
+            (turn.started_at - before.ended_at).total_seconds()
+            for dialogue in dialogues
+            for before, turn in itertools.pairwise(dialogue.turns)
+            if turn.annotation and turn.annotation.failure_point is point and turn.started_at and before.ended_at
+        ]
+    )
+
+
+def _words_of_wakes(turns: Sequence[Turn], truth: Truth) -> str:
+    counts = [len((turn.text or "").split()) for turn, each in zip(turns, truth, strict=True) if each == "wake"]
+    return ", ".join(f"{each:.0f}" for each in np.quantile(counts, [0.5, 0.95])) if counts else "none"
+
+
+def _noise(turns: Sequence[Turn], truth: Truth) -> str:
+    said = [turn.annotation.transcript if turn.annotation else None for turn in turns]
+    acted = [
+        each == "wake" for each, words in zip(truth, said, strict=True) if words is not None and words in _NO_WORDS
+    ]
+    return f"{np.mean(acted):.0%} of {len(acted)}" if acted else "none"
 
 
 def _auc(turns: Sequence[Turn], truth: Truth, name: str, point: FailurePoint) -> str:
@@ -172,6 +224,40 @@ def _barge_in(turns: Sequence[Turn], truth: Truth) -> str:
         flags = [bool(turn.barge_in) for turn, each in zip(turns, truth, strict=True) if each == str(point)]
         shares.append(f"{point} {100 * np.mean(flags):.0f}" if flags else f"{point} -")
     return ", ".join(shares)
+
+
+def transfer(simulated: Sequence[Dialogue], real: Sequence[Dialogue]) -> Table:
+    """Average precision of each failure point on the real logs, by what was trained on."""
+    real = [dialogue for dialogue in real if part_of(dialogue) is not Part.TEST]
+    asked, others = (FailurePoints.of(each) for each in (real, simulated))
+    known, made = features(real, asked), features(simulated, others)
+    # The folds are no part of `part_of`: another hash.
+    fold = np.array(
+        asked.pick([[zlib.crc32(each.dialogue_id.encode()) % _FOLDS] * len(each.turns) for each in real]),
+        dtype=np.int64,
+    )
+    alone, both = (np.zeros((len(known), len(POINTS))) for _ in range(2))
+    for number in range(_FOLDS):
+        held = fold == number
+        for into, rows, truth in (
+            (alone, known[~held], asked.truth[~held]),
+            (both, np.vstack([known[~held], made]), np.concatenate([asked.truth[~held], others.truth])),
+        ):
+            into[held] = GradientBoosting(rows, truth).probabilities(known[held])
+    trained = {
+        "simulated": GradientBoosting(made, others.truth).probabilities(known),
+        "real": alone,
+        "both": both,
+    }
+    counts = {point: int((asked.truth == number).sum()) for number, point in enumerate(POINTS)}
+    # Of a failure point with a few turns no average precision means anything.
+    rows_of = [(number, point) for number, point in enumerate(POINTS) if counts[point] >= 20]
+    shown = Table("trained on", *(f"{point} ({counts[point]:,} turns)" for _, point in rows_of), "any failure")
+    for name, probabilities in trained.items():
+        found = [average_precision_score(asked.truth == number, probabilities[:, number]) for number, _ in rows_of]
+        any_failure = average_precision_score(asked.truth != 0, 1.0 - probabilities[:, 0])
+        shown.add_row(name, *(f"{each:.3f}" for each in (*found, any_failure)))
+    return shown
 
 
 def annotated(dialogues: Sequence[Dialogue]) -> tuple[list[Turn], Truth]:
@@ -205,7 +291,10 @@ def main() -> None:
     parser.add_argument("--real", help="annotated logs of a real assistant")
     parser.add_argument("--real-format", default="jsonl", help="their format (default: jsonl)")
     parser.add_argument("--annotations", help="their failure points, as of faultline evaluate")
+    parser.add_argument("--transfer", action="store_true", help="train on either and on both; needs --real")
     options = parser.parse_args()
+    if options.transfer and not options.real:
+        parser.error("--transfer needs --real")
     console = Console(width=160)
     simulated = read_logs(options.input, "jsonl").dialogues
     console.print(leaks(simulated, Model.load(resolve_model(options.model, None))))
@@ -214,6 +303,8 @@ def main() -> None:
         if options.annotations:
             annotate(real, options.annotations)
         console.print(likeness(simulated, real))
+        if options.transfer:
+            console.print(transfer(simulated, real))
 
 
 if __name__ == "__main__":
