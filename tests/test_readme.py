@@ -30,6 +30,7 @@ from pipelines.chunks import RECORD_LIMIT
 from pipelines.cli import jobs, main
 from pipelines.demo import QUERY
 from pipelines.labelled import VIEWS
+from pipelines.sessions import SESSION_LIMIT
 from schemas.formats import DialogueFormat, formats, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES, Label, Signal
 from schemas.log import TURN_LIMIT, FailurePoint
@@ -141,6 +142,7 @@ def test_the_closed_lists_are_those_of_the_schemas() -> None:
         f"schema, version {LABEL_SCHEMA_VERSION}",
         f"cut at {RAW_LIMIT:,} characters",
         f"a record is over {RECORD_LIMIT >> 20} MiB, a dialogue has over {TURN_LIMIT:,} turns",
+        f"a session of single turns over {SESSION_LIMIT >> 20} MiB",
         f"reads {LIMITS[Segment.USER]} word pieces",
         f"window of {WINDOW}",
         f"resumed at most {goal_segmentation.BACK} turns",
