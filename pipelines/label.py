@@ -4,6 +4,7 @@ The launcher: it checks the options, starts the graph (`pipelines.graph`), resol
 was written, publishes it whole, and logs the run. The contract of the output is in `schemas.labels`.
 
 A run that fails publishes nothing. What it finished stays in OUTPUT/_staging, and the same command goes on there.
+On a disk a second run on the same input and output is refused while the first one works.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import apache_beam as beam
 import msgspec
@@ -31,7 +34,7 @@ from pipelines.progress import RunProgress
 from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
 from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
 from pipelines.settings import LabelSettings, parse
-from pipelines.staging import LOGS
+from pipelines.staging import LOGS, READERS
 from pipelines.track import keep
 from pipelines.tracking import LabelRun, TrackingError, log_label_run
 from pipelines.validation import ValidationReport, validate_parts
@@ -53,28 +56,54 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     if settings.dry_run:
         _print_plan(plan, beam_options, out)
         return None
-    _check_writable(plan)
+    console = Console(stderr=True)
     try:
-        summary = _published(plan)
-        if summary is None:
-            summary = _execute(plan, beam_options)
-        else:
-            out.print("This input is already labelled by this model with these options: nothing was changed.")
+        with _alone(plan):
+            summary = _published(plan, console)
+            if summary is None:
+                summary = _execute(plan, beam_options, console)
+            else:
+                out.print("This input is already labelled by this model with these options: nothing was changed.")
+                storage.delete_folder(publish.dataset_folder(plan.settings.output, plan.dataset))
     except OSError as error:
         raise RunFailed(f"The run failed: {_sentence(error)} {_resume(plan)}") from error
     _print_summary(summary, out)
     return summary
 
 
-def _published(plan: Plan) -> RunSummary | None:
-    """The summary of this very run, if it is published. Raises `UserError` where its rows would be doubled."""
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Keeps other runs on this input away. Raises `UserError` where one is at work, or where nothing can be written."""
     output = plan.settings.output
-    publish.complete_interrupted(output)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(publish.only_run(output, plan.dataset))
+        except BlockingIOError:
+            raise UserError(
+                f"Another run is labelling this input into {output}: wait until it has ended, or give another --output."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"Cannot write to --output {output} ({error}): choose a folder that you can write to."
+            ) from None
+        yield
+
+
+def _published(plan: Plan, console: Console) -> RunSummary | None:
+    """The summary of this very run, if it is published.
+
+    Raises `UserError` where its rows would be doubled, or be replaced by fewer of the same input.
+    """
+    output = plan.settings.output
     summary = None
-    for manifest in publish.published(output):
-        _check_overlap(plan, manifest)
-        if manifest.run_id == plan.work.provenance.run_id and publish.is_whole(output, manifest):
-            summary = manifest.summary
+    with publish.only_publisher(output):
+        for sentence in publish.complete_interrupted(output):
+            _say(sentence, console)
+        for manifest in publish.published(output):
+            _check_overlap(plan, manifest)
+            _check_limit(plan, manifest)
+            if manifest.run_id == plan.work.provenance.run_id and publish.is_whole(output, manifest):
+                summary = manifest.summary
     return summary
 
 
@@ -93,18 +122,6 @@ def _plan(settings: LabelSettings) -> Plan:
     return make_plan(settings, sources, registry, model.version, ontology)
 
 
-def _check_writable(plan: Plan) -> None:
-    staging = plan.work.staging
-    probe = storage.join(staging.folder, "probe")
-    try:
-        staging.write_bytes(probe, b"")
-        storage.delete([probe])
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Cannot write to --output {plan.settings.output} ({error}): choose a folder that you can write to."
-        ) from None
-
-
 def _check_overlap(plan: Plan, manifest: Manifest) -> None:
     if manifest.dataset == plan.dataset:
         return
@@ -119,21 +136,40 @@ def _check_overlap(plan: Plan, manifest: Manifest) -> None:
         )
 
 
-def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
+def _check_limit(plan: Plan, manifest: Manifest) -> None:
+    limit, before = plan.settings.limit, manifest.settings["limit"]
+    if manifest.dataset == plan.dataset and limit is not None and (before is None or before > limit):
+        held = "all records" if before is None else f"the first {before:,} records"
+        raise UserError(
+            f"{plan.settings.output} holds the labels of {held} of this input, of which --limit {limit} would leave "
+            f"only {limit:,}: give another --output."
+        )
+
+
+def _execute(plan: Plan, beam_options: PipelineOptions, console: Console) -> RunSummary:
     started = time.monotonic()
-    staging = plan.work.staging
-    console = Console(stderr=True)
+    output, staging = plan.settings.output, plan.work.staging
+    damaged = staging.discard_damaged()
+    if damaged:
+        _say(f"{len(damaged):,} units of work of an interrupted run are damaged and are done again.", console)
     with RunProgress(staging, plan.source_bytes, console, shown=plan.settings.progress) as progress:
+        if progress.before.records:
+            _say(
+                f"An earlier try of this run was interrupted: going on after the {progress.before.turns:,} turns that "
+                "it has labelled.",
+                console,
+            )
         results = _run_graph(plan, beam_options)
         ids = sum(result.counts.dialogues for result in results)
         while exclude_repeated(staging, [result.chunk for result in results], ids):
             results = _run_graph(plan, beam_options)
+    _check_sources(plan, console)
     counts = add(result.counts for result in results)
     summary = RunSummary(
         **msgspec.structs.asdict(counts),
         run_id=plan.work.provenance.run_id,
         dataset=plan.dataset,
-        output=plan.settings.output,
+        output=output,
         input_format=plan.settings.input_format,
         model_uri=plan.work.provenance.model_uri,
         model_version=plan.work.provenance.model_version,
@@ -142,7 +178,6 @@ def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
         turns_per_second=progress.turns_per_second,
     )
     parts = parts_by_table(results)
-    report = validate_parts({table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)})
     manifest = Manifest(
         run_id=summary.run_id,
         dataset=plan.dataset,
@@ -153,10 +188,17 @@ def _execute(plan: Plan, beam_options: PipelineOptions) -> RunSummary:
         parts=tuple(part for table in TABLES for part in parts.get(table, [])),
         model=_model_facts(plan),
     )
+    if plan.work.by_date:
+        publish.prepare(output, manifest)
+    report = validate_parts({table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)})
     failure = _failure(plan, summary, report)
     if failure is None:
-        documents = {VALIDATION_JSON: report.to_json(), **_card(plan, manifest, console)}
-        manifest = publish.publish(plan.settings.output, staging, manifest, documents, by_date=plan.work.by_date)
+        with publish.only_publisher(output):
+            # Again: another run may have published since this one began.
+            for other in publish.published(output):
+                _check_overlap(plan, other)
+            documents = {VALIDATION_JSON: report.to_json(), **_card(plan, manifest, console)}
+            manifest = publish.publish(output, staging, manifest, documents, by_date=plan.work.by_date)
     else:
         staging.write_bytes(storage.join(staging.folder, VALIDATION_JSON), report.to_json().encode())
     _track(plan, summary, report, manifest, failure, console)
@@ -180,12 +222,7 @@ def _card(plan: Plan, manifest: Manifest, console: Console) -> dict[str, str]:
     output = plan.settings.output
     if not is_free(output):
         path = storage.join(output, CARD)
-        console.print(
-            f"{path} is not by faultline label and was left alone: there is no dataset card.",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _say(f"{path} is not by faultline label and was left alone: there is no dataset card.", console)
         return {}
     others = [each for each in publish.published(output) if each.dataset != manifest.dataset]
     return {CARD: card([*others, manifest])}
@@ -229,6 +266,24 @@ def _lost(plan: Plan, results: int) -> str | None:
         if sent != arrived:
             return f"{arrived:,} of {sent:,} {what} arrived"
     return None
+
+
+def _check_sources(plan: Plan, console: Console) -> None:
+    """Raises `RunFailed` where an input file is no longer the one that was labelled; says so where it has grown."""
+    with ThreadPoolExecutor(READERS) as pool:
+        matches = list(pool.map(storage.match, [source.path for source in plan.sources]))
+    for source, found in zip(plan.sources, matches, strict=True):
+        if not found:
+            raise RunFailed(f"{source.path} has disappeared while it was labelled. Nothing was published: start again.")
+        size, modified = found[0].size_in_bytes, found[0].last_updated_in_seconds
+        if size > source.size:
+            _say(
+                f"{source.path} has grown while it was labelled: what has been added may not be in the tables. The "
+                "next run labels the file anew.",
+                console,
+            )
+        elif (size, modified) != (source.size, source.modified):
+            raise RunFailed(f"{source.path} was changed while it was labelled. Nothing was published: start again.")
 
 
 def _failure(plan: Plan, summary: RunSummary, report: ValidationReport) -> str | None:
@@ -275,12 +330,17 @@ def _track(
             said = f"The run is not in MLflow; send it later with: {command} ({error})"
         except OSError as full:
             said = f"The run is not in MLflow, nor could it be kept to be sent later ({full}): {error}"
-        console.print(said, style="yellow", highlight=False, soft_wrap=True)
+        _say(said, console)
 
 
 def _shown_settings(plan: Plan) -> dict[str, object]:
     settings = msgspec.to_builtins(plan.settings)
     return {**settings, "tracking_uri": without_secrets(plan.work.tracking_uri)}
+
+
+def _say(sentence: str, console: Console) -> None:
+    """What the user should know of a run that goes on."""
+    console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _resume(plan: Plan) -> str:

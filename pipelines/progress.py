@@ -25,7 +25,8 @@ class RunProgress:
         self._console = console
         self._shown = shown
         self._known = staging.finished()
-        self._before = add(result.counts for result in staging.results(sorted(self._known)))
+        self.before = add(result.counts for result in staging.results(sorted(self._known)))
+        """What former tries of this run have labelled."""
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
@@ -84,11 +85,11 @@ class RunProgress:
         return self.labelled.records > 0
 
     def _share(self) -> float:
-        return min((self._before.source_bytes + self.labelled.source_bytes) / self._total_bytes, 1.0)
+        return min((self.before.source_bytes + self.labelled.source_bytes) / self._total_bytes, 1.0)
 
     def _state(self) -> str:
-        turns = self._before.turns + self.labelled.turns
-        left = self._total_bytes - self._before.source_bytes - self.labelled.source_bytes
+        turns = self.before.turns + self.labelled.turns
+        left = self._total_bytes - self.before.source_bytes - self.labelled.source_bytes
         state = f"{turns:,} turns · {self.turns_per_second:,.0f} turns/s"
         if self.labelled.source_bytes:
             seconds = left * (time.monotonic() - self._started) / self.labelled.source_bytes

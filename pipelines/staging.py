@@ -1,7 +1,7 @@
 """The folder in which a run works until it is published: OUTPUT/_staging/<dataset>/<run>.
 
 ```
-tables/<table>/part-<chunk>.parquet   the parts of the output tables, and of the profile of the logs
+tables/<table>/part-<run>-<chunk>.parquet   the parts of the output tables, and of the profile of the logs
 results/<chunk>.json                  written last: the chunk is finished
 ids/<chunk>.parquet                   the dialogue ids of a chunk, by hash
 excluded/<chunk>.json                 dialogue ids that an earlier chunk has
@@ -10,6 +10,9 @@ tallies/<step>/<id>.json              what each step handed on, to prove that no
 tmp/                                  files being written
 ```
 Readers of OUTPUT/turns/**/*.parquet and the like see nothing of it.
+
+No two runs have a part of the same name. Who has listed the parts of one run can therefore never open another's in
+their place: once they are replaced they cannot be found, and listing again helps.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -75,7 +79,7 @@ class Staging:
     def write_part(self, name: str, table: str, date: str | None, rows: pa.Table) -> Part:
         """Writes one part of a table; `date` is its partition, None where the table has none."""
         content = to_parquet(rows)
-        file = f"part-{name}.parquet"
+        file = f"part-{PurePosixPath(self.folder).name}-{name}.parquet"
         part = Part(
             table=table,
             path=file if date is None else f"date={date}/{file}",
@@ -92,6 +96,32 @@ class Staging:
     def finished(self) -> set[str]:
         """The ids of all finished chunks."""
         return {PurePosixPath(path).stem for path in storage.list_files(storage.join(self.folder, "results"))}
+
+    def discard_damaged(self) -> set[str]:
+        """Makes chunks unfinished of which something is damaged or missing, as a crash of the machine may leave it.
+
+        Gives their ids.
+        """
+        sizes = {each.path: each.size_in_bytes for each in storage.match(storage.join(self.folder, "tables", "**"))}
+
+        def is_sound(chunk_id: str) -> bool:
+            try:
+                result = storage.read_json(self.result(chunk_id), ChunkResult)
+                with storage.open_file(self.ids(chunk_id)) as stream:
+                    pq.read_metadata(stream)
+                if storage.exists(self.excluded(chunk_id)):
+                    storage.read_json(self.excluded(chunk_id), list[str])
+            except (msgspec.DecodeError, UnicodeDecodeError, pa.ArrowException, FileNotFoundError):
+                return False
+            return all(sizes.get(self.part(part)) == part.bytes for part in result.parts)
+
+        chunk_ids = sorted(self.finished())
+        with ThreadPoolExecutor(READERS) as pool:
+            damaged = {each for each, sound in zip(chunk_ids, pool.map(is_sound, chunk_ids), strict=True) if not sound}
+        # The excluded ids are found again once all chunks are finished.
+        storage.delete([self.excluded(each) for each in damaged])
+        storage.delete([self.result(each) for each in damaged])
+        return damaged
 
     def results(self, chunk_ids: Iterable[str]) -> Iterator[ChunkResult]:
         """The results of these chunks, in their order."""

@@ -1,24 +1,36 @@
 """Files on anything that Beam's FileSystems reach: local paths, `gs://`, `s3://`, `hdfs://`.
 
-A file written here is whole or absent: its bytes go to a temporary name outside of every folder that is read,
-and are renamed. Beam's own transparent decompression is off throughout: names are no proof of content. Where a
-file cannot be reached every function raises `OSError`, of which Beam's own errors are.
+A file written here is whole or absent: where there are folders its bytes go to a temporary name outside of every
+folder that is read, and are renamed; an object appears when all of it has arrived. Beam's own transparent
+decompression is off throughout: names are no proof of content. Where a file cannot be reached every function raises
+`OSError`, of which Beam's own errors are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 import msgspec
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 T = TypeVar("T")
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+# Without any, S3 is refused; a Beam job puts its own in their place, a worker has those of its job already.
+if FileSystems._pipeline_options is None:
+    FileSystems.set_options(PipelineOptions([]))
 
 
 def absolute(path: str) -> str:
@@ -54,7 +66,8 @@ def list_files(folder: str) -> list[str]:
 
 def open_file(path: str) -> BinaryIO:
     """A seekable stream of the file's bytes as they lie there."""
-    return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    with _os_errors(path):
+        return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
 def read_bytes(path: str) -> bytes:
@@ -68,10 +81,11 @@ def read_json(path: str, as_type: type[T]) -> T:
 
 def write_bytes(path: str, content: bytes, *, temporary: str) -> None:
     """Writes the file whole or not at all; `temporary` is a folder on the same file system."""
-    draft = join(temporary, uuid.uuid4().hex)
-    with FileSystems.create(draft, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    draft = join(temporary, uuid.uuid4().hex) if has_folders(path) else path
+    with _os_errors(path), FileSystems.create(draft, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         stream.write(content)
-    rename(draft, path)
+    if draft != path:
+        rename(draft, path)
 
 
 def write_json(path: str, content: object, *, temporary: str) -> None:
@@ -86,9 +100,53 @@ def rename(source: str, destination: str) -> None:
     FileSystems.rename([source], [destination])
 
 
+def move_objects(sources: Sequence[str], destinations: Sequence[str]) -> None:
+    """Moves objects of an object store, one after the other, over whatever is there."""
+    if sources:
+        with _os_errors(destinations[0]):
+            FileSystems.rename(list(sources), list(destinations))
+
+
+def swap_folders(one: str, other: str, *, away: str) -> None:
+    """Two folders on one disk change their names, in one step where the system can: no name is ever without one.
+
+    Where it cannot, `other` is without a folder for a moment, and what was there ends under the name `away`.
+    """
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux; not in Python's own os
+    if exchange is not None:
+        if exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):  # what a file system says that cannot
+            raise OSError(number, os.strerror(number), one, None, other)
+    rename(other, away)
+    rename(one, other)
+
+
+@contextlib.contextmanager
+def locked(path: str, *, wait: bool) -> Iterator[None]:
+    """Holds the lock of this name, which the system releases when the process ends, however it ends.
+
+    Raises `BlockingIOError` where another process holds it and we do not `wait`. An object store has no such locks:
+    there this does nothing.
+    """
+    if not has_folders(path):
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # The file stays: if it were deleted, one process could hold the old file and another one a new one.
+    with Path(path).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
 def delete(paths: Iterable[str]) -> None:
     """Deletes files; one that is gone already is fine."""
-    for path in paths:
+    found = list(paths)
+    if found and not has_folders(found[0]):
+        FileSystems.delete(found)  # many at a time; an object store does not mind what is gone
+        return
+    for path in found:
         with contextlib.suppress(FileNotFoundError):
             if exists(path):
                 FileSystems.delete([path])
@@ -100,3 +158,14 @@ def delete_folder(folder: str) -> None:
         delete([folder])
     else:
         delete(list_files(folder))
+
+
+@contextlib.contextmanager
+def _os_errors(path: str) -> Iterator[None]:
+    """What the clients of object stores raise in their own ways becomes `OSError`."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(f"{path}: {getattr(error, 'message', None) or error}") from error

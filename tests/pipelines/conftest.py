@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import pyarrow as pa
 import pytest
+
+from pipelines import publish, storage
+from pipelines.publish import Manifest
+from pipelines.results import RunSummary
+from pipelines.staging import PARTITIONED, Staging
+from schemas.labels import TABLES
 
 
 class Output(NamedTuple):
@@ -72,3 +88,108 @@ def labelled_output(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Pa
     label.run(["--input", str(logs / "calls-*.jsonl"), "--max-reject-rate", "0.6", *output])
     label.run(["--input", str(logs / "turns.jsonl"), "--input-format", "turns", *output])
     return Output(labels, logs)
+
+
+class Forked:
+    """Starts `faultline` commands in processes of their own that need no time to start (forked.py says how)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._asking = threading.Lock()
+        root = Path(__file__).parents[2]
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forked.py"))],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def start(self, *argv: object, **how: object) -> Running:
+        log = self._folder / uuid.uuid4().hex
+        return Running(self._ask({"start": {"argv": [*map(str, argv)], "log": str(log), **how}}), log, self)
+
+    def __call__(self, *argv: object, **how: object) -> tuple[int, str]:
+        """The exit code and what was said, its white space made single blanks."""
+        return self.start(*argv, **how).ended()
+
+    def poll(self, pid: int) -> int | None:
+        return cast(int | None, self._ask({"ended": pid}))
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(30)
+
+    def _ask(self, command: dict[str, Any]) -> Any:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        with self._asking:
+            self._server.stdin.write(json.dumps(command) + "\n")
+            self._server.stdin.flush()
+            return json.loads(self._server.stdout.readline())
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that was started."""
+
+    pid: int
+    log: Path
+    forked: Forked
+
+    def ended(self, seconds: float = 120) -> tuple[int, str]:
+        """Waits for its end: the exit code and what was said, its white space made single blanks."""
+        until = time.monotonic() + seconds
+        while (code := self.forked.poll(self.pid)) is None:
+            assert time.monotonic() < until, f"it has not ended: {self.log.read_text()}"
+            time.sleep(0.02)
+        return code, " ".join(self.log.read_text().split())
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    started = Forked(tmp_path_factory.mktemp("forked"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def stage() -> Callable[..., tuple[Staging, Manifest]]:
+    """Leaves in an output what a run of `names` has when it is about to publish: a row a name in each table."""
+
+    def stage_run(
+        output: str, run: str, names: Sequence[str], dates: Sequence[str | None] = (None,)
+    ) -> tuple[Staging, Manifest]:
+        staging = Staging(storage.join(publish.dataset_folder(output, "dataset"), run))
+        parts = [
+            staging.write_part(f"chunk-{index}", table, date if table in PARTITIONED else None, rows)
+            for table, schema in TABLES.items()
+            for index, (name, date) in enumerate(product(names, dates))
+            for rows in [row_of(schema, name)]
+        ]
+        summary = RunSummary(
+            run_id=run,
+            dataset="dataset",
+            output=output,
+            input_format="jsonl",
+            model_uri="builtin",
+            model_version="1",
+            chunks=len(names),
+            wall_seconds=1.0,
+            turns_per_second=1.0,
+        )
+        inputs = ("log.jsonl",)
+        manifest = Manifest(
+            run_id=run, dataset="dataset", inputs=inputs, sources=(), settings={}, summary=summary, parts=tuple(parts)
+        )
+        return staging, manifest
+
+    def row_of(schema: pa.Schema, name: str) -> pa.Table:
+        first = schema.names[0]
+        relaxed = pa.schema([field.with_nullable(True) for field in schema])
+        return pa.Table.from_pylist([{first: name}], schema=relaxed)
+
+    return stage_run
