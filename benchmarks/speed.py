@@ -384,12 +384,12 @@ def stages(job: Mapping[str, Any]) -> dict[str, float]:
     """The share of each stage in a job's time."""
     seconds, networks = job["stages"], job["networks"]
     parts = {
-        "cut the input, read and parse it": seconds["read"],
+        "read and parse": seconds["read"],
         "label: the model's networks": networks,
         "label: words to tokens, features, decisions, rows": seconds["label"] - networks,
         "write the tables": seconds["write"],
     }
-    parts["start, validate, publish, log the run"] = job["seconds"] - sum(parts.values())
+    parts["start, cut the input, validate, publish, track"] = job["seconds"] - sum(parts.values())
     return {name: each / job["seconds"] for name, each in parts.items()}
 
 

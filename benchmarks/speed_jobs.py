@@ -61,7 +61,7 @@ class NetworkClock:
         self.seconds = 0.0
         self._thread = threading.local()
         register_module_forward_pre_hook(self._enter)
-        register_module_forward_hook(self._leave)
+        register_module_forward_hook(self._leave, always_call=True)
 
     def _enter(self, *_: object) -> None:
         depth = getattr(self._thread, "depth", 0)
