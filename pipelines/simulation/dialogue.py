@@ -55,8 +55,12 @@ _PHONE = "phone"
 """The device that has a button: no wake word, no wake score. A call by telephone comes from one, too."""
 _NOISE_OF_THE_LINE = 2.0
 """Sounds on the line that are not the caller, relative to those that wake a device."""
+_BAND = 1.4
+"""How much harder to recognise a telephone makes what is said."""
 _OVER_THE_PROMPT = 0.5
 """Share of these that come while the prompt is played."""
+_POLITE = 0.5
+"""How often a caller speaks over a wrong prompt, relative to somebody before a device."""
 _CUT_OFF = 0.5
 """Share of those at which the prompt stops."""
 _SPEAKS_ANYWAY = 0.4
@@ -274,8 +278,9 @@ class _Session:
         response = self._response(run.outcome)
         wrong = point is not FailurePoint.CORRECT
         length = len(response.split()) / 2.8
+        interrupts = self.user.interrupts * (_POLITE if self.called else 1.0)
         barge_in = bool(response) and rng.random() < (
-            (self.user.interrupts if run.outcome.visible else 0.1) if wrong else 0.04 + 0.012 * length
+            (interrupts if run.outcome.visible else 0.1) if wrong else 0.04 + 0.012 * length
         )
         self._pass(rng.uniform(0.5, 1.4) + length * (rng.uniform(0.2, 0.9) if barge_in else 1.0))
         self.turns.append(
@@ -328,7 +333,8 @@ class _Session:
         return f"{outcome.text} {self.rng.choice(telephone.MORE)}" if ended else outcome.text
 
     def _difficulty(self) -> float:
-        return self.knobs.asr * (0.35 * self.room + 0.35 * self.user.accent + self.rng.expovariate(1.6))
+        difficulty = 0.35 * self.room + 0.35 * self.user.accent + self.rng.expovariate(1.6)
+        return self.knobs.asr * (_BAND if self.called else 1.0) * difficulty
 
     def _fault(self) -> Fault | None:
         if self.rng.random() >= self.knobs.result:
