@@ -1,12 +1,12 @@
 """A large input of which a tenth is garbage: is every record accounted for, and in how much memory?
 
-    python benchmarks/garbage.py --megabytes 5120 --folder /data/garbage [--calls dstc2/train.jsonl.gz] [-- OPTION …]
+    python benchmarks/garbage.py --megabytes 5120 --folder /data/garbage [--logs GLOB --format NAME] [-- OPTION …]
 
 The input is what a Rasa assistant leaves after some months: trackers as `mongoexport` writes them out of a MongoDB
 tracker store, one conversation a line, with the fields that Rasa 3 writes (an event for every action, the tokens, the
 ranking of ten intents, the response selector). A turn has some 4 KB in it: logs of gigabytes look like this. The
-conversations are calls of dstc2, with the understanding that was live in them, or simulated ones; each copy has an id
-of its own. Every second file is gzip.
+conversations are those of `--logs`, with the understanding that was live in them, else simulated ones; where they do
+not suffice they are copied, each copy with an id of its own. Every second file is gzip.
 
 Of the records a tenth is garbage of the kinds of `GARBAGE`, put in at random, and one plain and one gzip file begin
 with a record that is larger than any may be. The job is run as a user runs it. Then
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import random
 import subprocess
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 import psutil
 from rich.console import Console
 from rich.progress import track
@@ -39,6 +41,7 @@ from rich.table import Table
 from pipelines import simulate
 from pipelines.chunks import RECORD_LIMIT
 from pipelines.logs import read_logs
+from pipelines.plan import find_sources
 from schemas.log import Dialogue, Turn
 
 SECONDS_BETWEEN_SAMPLES = 0.5
@@ -59,8 +62,8 @@ class Written(NamedTuple):
 class Run(NamedTuple):
     code: int
     seconds: float
-    memory: int
-    """Bytes at the peak, of the whole process tree."""
+    memory: list[int]
+    """Bytes of the whole process tree, over the time of the run."""
 
 
 def tracker(dialogue: Dialogue, sender: str, intents: Sequence[str]) -> dict[str, Any]:
@@ -213,31 +216,33 @@ GARBAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 """By kind: the reason with which it must be rejected, and how it is made of a good record."""
 
 
-def sources(calls: Path | None, folder: Path) -> list[Dialogue]:
-    """The conversations that are copied."""
-    if calls is not None:
-        return read_logs([str(calls)], "dstc2").dialogues
-    simulated = str(folder / "simulated.jsonl.gz")
-    simulate.run(["--dialogues", "2000", "--seed", "3", "--output", simulated])
-    return read_logs([simulated], "jsonl").dialogues
+def simulated(folder: Path) -> str:
+    """The conversations that are copied where no others are given."""
+    logs = str(folder / "simulated.jsonl.gz")
+    simulate.run(["--dialogues", "2000", "--seed", "3", "--output", logs])
+    return logs
 
 
-def records(dialogues: Sequence[Dialogue]) -> Iterator[tuple[str, bytes]]:
-    """Good records with their ids, without end."""
-    understood = Counter(each.intent for dialogue in dialogues for turn in dialogue.turns for each in turn.nlu)
-    intents = [name for name, _ in understood.most_common(RANKED_INTENTS) if name]
-    copy = 0
-    while True:
-        for dialogue in dialogues:
-            sender = f"{dialogue.dialogue_id}-{copy}"
-            yield sender, json.dumps(tracker(dialogue, sender, intents)).encode()
-        copy += 1
+def records(logs: str, log_format: str) -> Iterator[tuple[str, bytes]]:
+    """Good records with their ids, without end; of the logs one file is held at a time."""
+    paths = [source.path for source in find_sources([logs])]
+    intents: list[str] = []
+    for copy in itertools.count():
+        for path in paths:
+            dialogues = read_logs([path], log_format).dialogues
+            if not intents:
+                understood = Counter(
+                    each.intent for dialogue in dialogues for turn in dialogue.turns for each in turn.nlu
+                )
+                intents = [name for name, _ in understood.most_common(RANKED_INTENTS) if name]
+            for dialogue in dialogues:
+                sender = f"{dialogue.dialogue_id}-{copy}"
+                yield sender, json.dumps(tracker(dialogue, sender, intents)).encode()
 
 
-def write(folder: Path, dialogues: Sequence[Dialogue], size: int, files: int, share: float, seed: int) -> Written:
+def write(folder: Path, good: Iterator[tuple[str, bytes]], size: int, files: int, share: float, seed: int) -> Written:
     """Writes the input file by file; nothing is held but what must come out of it."""
     rng = random.Random(seed)
-    good = records(dialogues)
     written = Written(0, set(), {}, Counter())
     total = 0
     for number in track(range(files), "Writing the input", console=Console(stderr=True)):
@@ -271,13 +276,13 @@ def label(folder: Path, output: Path, options: Sequence[str]) -> Run:
     """Runs the job and watches its memory."""
     command = [sys.executable, "-m", "pipelines.label", "--input", str(folder / "trackers-*"), "--input-format", "rasa"]
     started = time.monotonic()
-    peak = 0
+    memory: list[int] = []
     with subprocess.Popen([*command, "--output", str(output), *options]) as process:
         tree = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, _memory(tree))
+            memory.append(_memory(tree))
             time.sleep(SECONDS_BETWEEN_SAMPLES)
-    return Run(process.returncode, time.monotonic() - started, peak)
+    return Run(process.returncode, time.monotonic() - started, memory)
 
 
 def _memory(tree: psutil.Process) -> int:
@@ -325,7 +330,9 @@ def show(written: Written, run: Run, summary: Mapping[str, Any], out: Console) -
     for reason, count in sorted(summary["rejected"].items()):
         table.add_row(f"rejected: {reason}", f"{count:,}")
     table.add_section()
-    table.add_row("peak memory of all processes, MiB", f"{run.memory / (1 << 20):,.0f}")
+    fifths = [max(part, default=0) >> 20 for part in np.array_split(run.memory, 5)]
+    table.add_row("peak memory of all processes, MiB", f"{max(fifths):,}")
+    table.add_row("the same in each fifth of the run, MiB", ", ".join(f"{each:,}" for each in fifths))
     table.add_row("turns a second", f"{summary['turns_per_second']:,.0f}")
     table.add_row("seconds", f"{run.seconds:,.0f}")
     out.print(table)
@@ -340,7 +347,8 @@ def main() -> int:
         "--share", type=float, default=0.1, help="of the records that is garbage (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--calls", type=Path, default=shared if shared.exists() else None, help="dstc2, JSON Lines")
+    parser.add_argument("--logs", help="path or glob of the conversations (default: dstc2's, else simulated ones)")
+    parser.add_argument("--format", default="jsonl", help="of --logs (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where input and output go (default: a temporary folder)")
     parser.add_argument("options", nargs="*", help="of faultline label, after --")
     chosen = parser.parse_args()
@@ -349,9 +357,14 @@ def main() -> int:
         folder = (chosen.folder or Path(temporary)) / "input"
         output = folder.parent / "out"
         folder.mkdir(parents=True)
-        dialogues = sources(chosen.calls, folder.parent)
+        if chosen.logs is not None:
+            logs = chosen.logs, chosen.format
+        elif shared.exists():
+            logs = str(shared), "dstc2"
+        else:
+            logs = simulated(folder.parent), "jsonl"
         size = chosen.megabytes << 20
-        written = write(folder, dialogues, size, chosen.files, chosen.share, chosen.seed)
+        written = write(folder, records(*logs), size, chosen.files, chosen.share, chosen.seed)
         run = label(folder, output, chosen.options)
         if run.code:
             out.print(f"faultline label ended with {run.code}.")
