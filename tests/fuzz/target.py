@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import atheris
@@ -13,6 +14,8 @@ with atheris.instrument_imports(include=["schemas", "pipelines.chunks", "pipelin
 
 from mutation import mutate
 
+SECONDS = 20
+"""Of the processor for one input, at most: libFuzzer's own limit is of wall time, which another program can use up."""
 MEMORY = Path("/dev/shm")
 
 
@@ -20,9 +23,16 @@ def main() -> None:
     name = sys.argv.pop(1)
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         files = Path(folder) / "files"
+
+        def read(data: bytes) -> None:
+            started = time.process_time()
+            check(name, data, files)
+            taken = time.process_time() - started
+            assert taken < SECONDS, f"one input takes {taken:.0f} seconds"
+
         atheris.Setup(
             sys.argv,
-            lambda data: check(name, data, files),
+            read,
             custom_mutator=lambda data, max_size, seed: mutate(data, max_size, seed, atheris.Mutate),
         )
         atheris.Fuzz()
