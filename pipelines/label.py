@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 
 import apache_beam as beam
 import msgspec
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 from rich.console import Console
@@ -51,6 +52,7 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     Raises `UserError` where the options are wrong, `RunFailed` where the run could not be finished.
     """
     settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
+    FileSystems.set_options(beam_options)  # the files are looked for before there is a pipeline
     plan = _plan(settings)
     out = Console()
     if settings.dry_run:

@@ -1,140 +1,169 @@
-"""The job on a file system without folders, of which a file appears when it is closed: as `gs://` and `s3://` are."""
+"""The job on S3, by Beam's own client, against a server on loopback that speaks its protocol."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import posixpath
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.io.filesystem import FileMetadata, FileSystem
+from botocore.client import BaseClient
+from moto.server import ThreadedMotoServer
 
-from pipelines import storage
-from pipelines.errors import UserError
+from pipelines import publish
+from pipelines.cli import main
 from pipelines.label import run
 from pipelines.labelled import Labelled
 
-OBJECTS: dict[str, tuple[bytes, float]] = {}
+OUTPUT = "s3://logs/out"
 
 
-class _Upload(io.BytesIO):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def close(self) -> None:
-        if not self.closed:
-            OBJECTS[self.path] = (self.getvalue(), time.time())
-        super().close()
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
-class MemoryStore(FileSystem):  # type: ignore[misc]
-    """`memory://…`: Beam finds it as it finds every subclass of FileSystem."""
-
-    @classmethod
-    def scheme(cls) -> str:
-        return "memory"
-
-    def join(self, basepath: str, *paths: str) -> str:
-        return posixpath.join(basepath, *paths)
-
-    def split(self, path: str) -> tuple[str, str]:
-        return posixpath.split(path)
-
-    def mkdirs(self, path: str) -> None:
-        raise AssertionError("an object store has no folders")
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
-        for path in sorted(OBJECTS):
-            if path.startswith(dir_or_prefix):
-                yield self.metadata(path)
-
-    def create(self, path: str, mime_type: str = "", compression_type: str = "") -> io.BytesIO:
-        return _Upload(path)
-
-    def open(self, path: str, mime_type: str = "", compression_type: str = "") -> io.BytesIO:
-        return io.BytesIO(self._found(path)[0])
-
-    def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        for source, destination in zip(source_file_names, destination_file_names, strict=True):
-            OBJECTS[destination] = self._found(source)
-
-    def rename(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        self.copy(source_file_names, destination_file_names)
-        self.delete(source_file_names)
-
-    def exists(self, path: str) -> bool:
-        return path in OBJECTS
-
-    def size(self, path: str) -> int:
-        return len(self._found(path)[0])
-
-    def last_updated(self, path: str) -> float:
-        return self._found(path)[1]
-
-    def checksum(self, path: str) -> str:
-        return str(hash(self._found(path)[0]))
-
-    def metadata(self, path: str) -> FileMetadata:
-        return FileMetadata(path, self.size(path), self.last_updated(path))
-
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            self._found(path)
-            del OBJECTS[path]
-
-    def _found(self, path: str) -> tuple[bytes, float]:
-        if path not in OBJECTS:
-            raise FileNotFoundError(path)
-        return OBJECTS[path]
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    bucket = boto3.resource("s3").create_bucket(
+        Bucket="logs", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    # Beam makes a client for each request, which takes much longer than the request: here it gets one again and again.
+    client = boto3.client("s3")
+    monkeypatch.setattr(boto3.session, "Session", lambda: SimpleNamespace(client=lambda **_: client))
+    yield bucket
+    bucket.objects.all().delete()
+    bucket.delete()
 
 
-@pytest.fixture(autouse=True)
-def store() -> Iterator[None]:
-    yield
-    OBJECTS.clear()
+@pytest.fixture
+def command(bucket: Any, tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> list[str]:
+    tracking = f"sqlite:///{tmp_path_factory.getbasetemp()}/s3.db"
+    options = ["--model", str(tiny_model_dir), "--mlflow-tracking-uri", tracking, "--no-progress"]
+    return ["--input", "s3://logs/in/*.gz", "--output", OUTPUT, *options]
 
 
-def put(path: str, records: list[Any]) -> None:
-    OBJECTS[path] = (gzip.compress("\n".join(map(json.dumps, records)).encode()), time.time())
+def put(bucket: Any, key: str, names: str) -> None:
+    records = [{"dialogue_id": name, "turns": [{"text": "stop"}]} for name in names]
+    bucket.put_object(Key=key, Body=gzip.compress("\n".join(map(json.dumps, records)).encode()))
 
 
-def ids() -> list[str]:
-    paths = [path for path in storage.list_files("memory://out/dialogues") if path.endswith(".parquet")]
-    return sorted(name for path in paths for name in pq.read_table(storage.open_file(path))["dialogue_id"].to_pylist())
+def keys(bucket: Any) -> set[str]:
+    return {each.key for each in bucket.objects.all()}
 
 
-def test_input_output_and_staging_may_lie_on_an_object_store(tmp_path: Path, tiny_model_dir: Path) -> None:
-    options = ["--model", str(tiny_model_dir), "--mlflow-tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    command = ["--input", "memory://logs/*.gz", "--output", "memory://out", "--no-progress", *options]
-    log = [{"dialogue_id": name, "turns": [{"text": "stop"}]} for name in "abcb"]
-    put("memory://logs/1.gz", log)
-    put("memory://logs/2.gz", [*log[:1], {"dialogue_id": "d"}])
-    summary = run([*command, "--chunk-bytes", "100"])
+def dialogues(bucket: Any, paths: list[str]) -> list[str]:
+    contents = [bucket.Object(path).get()["Body"].read() for path in paths]
+    return sorted(
+        name for content in contents for name in pq.read_table(pa.BufferReader(content))["dialogue_id"].to_pylist()
+    )
+
+
+def globbed(bucket: Any) -> list[str]:
+    return dialogues(bucket, [key for key in keys(bucket) if key.startswith("out/dialogues/")])
+
+
+def named_by_the_manifests(bucket: Any) -> list[str]:
+    manifests = [
+        json.loads(bucket.Object(key).get()["Body"].read()) for key in keys(bucket) if key.startswith("out/runs/")
+    ]
+    return dialogues(
+        bucket,
+        [
+            f"out/dialogues/{manifest['dataset']}/{part['path']}"
+            for manifest in manifests
+            for part in manifest["parts"]
+            if part["table"] == "dialogues"
+        ],
+    )
+
+
+@pytest.mark.slow
+def test_input_output_and_staging_may_lie_on_s3(bucket: Any, command: list[str]) -> None:
+    put(bucket, "in/1.gz", "abcb")
+    put(bucket, "in/2.gz", "ad")
+    summary = run(command)
     assert summary is not None
-    assert summary.rejected == {"duplicate_id": 2, "missing_field": 1}
-    assert ids() == ["a", "b", "c"]
+    assert (summary.dialogues, summary.rejected) == (4, {"duplicate_id": 2})
+    assert globbed(bucket) == ["a", "b", "c", "d"]
+    before = keys(bucket)
+    assert run(command) == summary
+    assert keys(bucket) == before
 
-    put("memory://logs/1.gz", log[2:])
-    del OBJECTS["memory://logs/2.gz"]
+    put(bucket, "in/1.gz", "cb")
+    bucket.Object("in/2.gz").delete()
     run(command)
-    assert ids() == ["b", "c"]
-    assert not [path for path in OBJECTS if "_staging" in path]
-    with Labelled.open("memory://out") as labelled:
+    assert globbed(bucket) == named_by_the_manifests(bucket) == ["b", "c"]
+    assert not [key for key in keys(bucket) if "_staging" in key]
+    with Labelled.open(OUTPUT) as labelled:
         said = labelled.connection.execute("SELECT dialogue_id, text FROM turns ORDER BY ALL").fetchall()
         assert said == [("b", "stop"), ("c", "stop")]
 
 
-def test_an_output_there_needs_a_tracking_store_of_its_own(tiny_model_dir: Path) -> None:
-    put("memory://logs/1.gz", [])
-    with pytest.raises(UserError, match="--mlflow-tracking-uri"):
-        run(["--input", "memory://logs/1.gz", "--output", "memory://out", "--model", str(tiny_model_dir)])
+class Killed(BaseException):
+    """In place of SIGKILL: what is on the server is the same."""
+
+
+def test_a_reader_of_the_manifests_finds_one_run_wherever_the_next_is_killed_while_it_publishes(
+    bucket: Any, stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BaseClient._make_api_call
+    left = 0
+
+    def killed(client: Any, operation: str, parameters: Any) -> Any:
+        nonlocal left
+        if operation in ("CopyObject", "DeleteObjects", "CompleteMultipartUpload"):
+            if left == 0:
+                raise Killed
+            left -= 1
+        return real(client, operation, parameters)
+
+    seen = []
+    for moment in range(0, 100, 4):
+        former, new = f"a{moment}", f"b{moment}"
+        publish.publish(OUTPUT, *stage(OUTPUT, f"former-{moment}", [former]), {}, by_date=False)
+        staging, manifest = stage(OUTPUT, f"new-{moment}", [new])
+        left = moment
+        with monkeypatch.context() as patched, suppress(Killed):
+            patched.setattr(BaseClient, "_make_api_call", killed)
+            publish.publish(OUTPUT, staging, manifest, {}, by_date=False)
+            break
+        seen += [name[0] for name in named_by_the_manifests(bucket)]
+        publish.complete_interrupted(OUTPUT)
+        assert named_by_the_manifests(bucket) in ([former], [new])
+    assert globbed(bucket) == named_by_the_manifests(bucket) == [new]
+    assert "".join(seen).rstrip("b").strip("a") == ""
+    assert {"a", "b"} <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--output", "s3://nowhere/out"], "Cannot write to --output s3://nowhere/out"),
+        (["--input", "s3://nowhere/*"], "--input s3://nowhere/*"),
+        (["--mlflow-tracking-uri", ""], "--mlflow-tracking-uri"),
+    ],
+)
+def test_a_mistake_there_is_one_sentence_and_exit_code_2(
+    bucket: Any, command: list[str], capfd: pytest.CaptureFixture[str], change: list[str], said: str
+) -> None:
+    put(bucket, "in/1.gz", "a")
+    assert main(["label", *command, *change]) == 2
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
