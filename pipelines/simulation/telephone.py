@@ -1,9 +1,9 @@
 """The telephone: a line whose microphone is open throughout the call.
 
 There is no wake word and no score of one. An endpointer takes for speech what rises over the noise of the line:
-breath, a cough, a crackle, the prompt as the line gives it back, people in the room. The recogniser expects
-an answer, so it makes one of that: short words of the domain, or none. What it makes of it is no other than what it
-makes of a word that it does not know; a burst of noise is one (`BURSTS`).
+breath, a cough, a crackle, the prompt as the line gives it back, people in the room. The recogniser waits for an
+answer and makes one of that: a short word of the domain, or nothing. To it a burst of noise is one more word that it
+does not know (`BURSTS`).
 """
 
 from __future__ import annotations
