@@ -41,6 +41,7 @@ from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
+from labelers.model import GROUP_TURNS
 from pipelines.logs import read_logs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +59,10 @@ each rounding is off by up to 0.4 %, and there are some in each of twelve layers
 class Scale:
     """How much is measured."""
 
-    texts: int
-    """of each list"""
+    texts: int | None
+    """of those that come; None: all"""
+    part: int
+    """texts that a usual way encodes in a round, and distinct ones"""
     rounds: int
     dialogues: int | None
     """of the log that the whole jobs label; None: all"""
@@ -67,8 +70,8 @@ class Scale:
     """turns of the simulated logs; each is a multiple of the first"""
 
 
-FULL = Scale(texts=1_500, rounds=3, dialogues=None, sizes=(10_000, 100_000))
-QUICK = Scale(texts=200, rounds=1, dialogues=40, sizes=(500, 1_500))
+FULL = Scale(texts=None, part=1_500, rounds=3, dialogues=None, sizes=(10_000, 100_000))
+QUICK = Scale(texts=400, part=100, rounds=1, dialogues=40, sizes=(500, 1_500))
 
 
 class Log(NamedTuple):
@@ -124,11 +127,22 @@ class Size(NamedTuple):
     threads: int
 
 
+class Texts(NamedTuple):
+    """How much alike the texts are."""
+
+    number: int
+    distinct: float
+    """share of distinct ones among all"""
+    distinct_of_group: float
+    """the same, each group of `GROUP_TURNS` texts for itself"""
+
+
 @dataclass
 class Results:
     """Everything that a run measured."""
 
     machine: dict[str, str]
+    texts: Texts | None = None
     encoders: dict[str, list[float]] = field(default_factory=dict)
     """texts a second of each, as they come, by round"""
     distinct: list[float] = field(default_factory=list)
@@ -264,21 +278,35 @@ OTHERS = {"transformers": 12.0, "beam": 10.0, "sentence-transformers": 3.0}
 """The usual ways, and how many times faster Faultline is to be."""
 
 
-def texts_of(log: Log, number: int) -> dict[str, list[str]]:
-    """What users and assistant say, in its order, and the first distinct ones of that."""
+def texts_of(log: Log) -> list[str]:
+    """What users and assistant say, in its order."""
     said = []
     for dialogue in read_logs([str(log.path)], log.format).dialogues:
         said.append(dialogue.opening)
         for turn in dialogue.turns:
             said += [turn.text, turn.response.text if turn.response else None]
-    texts = [text for text in said if text]
-    return {AS_THEY_COME: texts[:number], DISTINCT: list(dict.fromkeys(texts))[:number]}
+    return [text for text in said if text]
+
+
+def repeats(texts: Sequence[str]) -> Texts:
+    """How much alike these texts are."""
+    groups = [texts[start : start + GROUP_TURNS] for start in range(0, len(texts), GROUP_TURNS)]
+    of_groups = sum(len(set(group)) for group in groups)
+    return Texts(len(texts), len(set(texts)) / len(texts), of_groups / len(texts))
 
 
 def compare_encoders(results: Results, log: Log, scale: Scale, work: Path, threads: int, say: Say) -> None:
-    """Encodes the same texts in each way."""
-    texts = texts_of(log, scale.texts)
-    (work / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    """Encodes the same texts in each way.
+
+    The usual ways do not know repeats, so what they make of a part in each round says what they make of all.
+    """
+    texts = texts_of(log)[: scale.texts]
+    results.texts = repeats(texts)
+    starts = [number * len(texts) // scale.rounds for number in range(scale.rounds)]
+    parts = {str(start): texts[start : start + scale.part] for start in starts}
+    distinct = list(dict.fromkeys(texts))[: scale.part]
+    lists = {**parts, AS_THEY_COME: texts, DISTINCT: distinct}
+    (work / "texts.json").write_text(json.dumps(lists), encoding="utf-8")
     run_module("benchmarks.speed_encoders", "write", work)
     ways = [*OTHERS, FAULTLINE]
     if importlib.util.find_spec("sentence_transformers") is None:
@@ -293,16 +321,16 @@ def compare_encoders(results: Results, log: Log, scale: Scale, work: Path, threa
         say("loading the models")
         for each in encoders.values():
             each.wait()
-        for number in range(scale.rounds):
+        for number, (part, some) in enumerate(parts.items(), start=1):
             for name in ways:
-                say(f"round {number + 1} of {scale.rounds}: {name}")
-                answer = encoders[name].ask(AS_THEY_COME)
-                results.encoders[name].append(len(texts[AS_THEY_COME]) / answer["seconds"])
+                say(f"round {number} of {scale.rounds}: {name}")
+                asked, count = (AS_THEY_COME, len(texts)) if name == FAULTLINE else (part, len(some))
+                results.encoders[name].append(count / encoders[name].ask(asked)["seconds"])
             ours, most = (encoders[name].ask(DISTINCT) for name in (FAULTLINE, MATRIX))
-            results.distinct.append(len(texts[DISTINCT]) / ours["seconds"])
+            results.distinct.append(len(distinct) / ours["seconds"])
             results.matrix.append(most["operations"] / most["seconds"])
             shares.append(ours["operations"] / ours["seconds"] / results.matrix[-1])
-    _check_vectors(results, work, ways)
+    _check_vectors(results, work, ways, parts)
     results.criteria += [
         Criterion(f"encoder beside {name}, texts as they come", needed, _ratios(results.encoders, FAULTLINE, name))
         for name, needed in OTHERS.items()
@@ -317,21 +345,24 @@ def _ratios(rates: Mapping[str, Sequence[float]], one: str, other: str) -> list[
     return [ours / theirs for ours, theirs in zip(rates[one], rates[other], strict=True)]
 
 
-def _check_vectors(results: Results, work: Path, names: Sequence[str]) -> None:
-    """Raises `Failed` where somebody's vectors are not those of transformers in float32."""
-    vectors = {name: np.load(work / f"{name}.{AS_THEY_COME}.npy") for name in names}
-    right = vectors["transformers"]
-    for name in names:
-        off = float((np.linalg.norm(vectors[name] - right, axis=1) / np.linalg.norm(right, axis=1)).max())
-        results.off[name] = off
-        if not off <= TOLERANCE:
-            raise Failed(f"The vectors of {name} are {off:.3g} of their length off those of transformers.")
+def _check_vectors(results: Results, work: Path, ways: Sequence[str], parts: Mapping[str, Sequence[str]]) -> None:
+    """Raises `Failed` where somebody's vectors of a part are not those of transformers in float32."""
+    ours = np.load(work / f"{FAULTLINE}.{AS_THEY_COME}.npy")
+    for part, texts in parts.items():
+        right = np.load(work / f"transformers.{part}.npy")
+        for name in ways:
+            is_ours = name == FAULTLINE
+            vectors = ours[int(part) :][: len(texts)] if is_ours else np.load(work / f"{name}.{part}.npy")
+            off = float((np.linalg.norm(vectors - right, axis=1) / np.linalg.norm(right, axis=1)).max())
+            results.off[name] = max(results.off.get(name, 0.0), off)
+            if not off <= TOLERANCE:
+                raise Failed(f"The vectors of {name} are {off:.3g} of their length off those of transformers.")
 
 
 # The whole job
 
 STRAIGHTFORWARD = "straightforward"
-WORKER_FILES = 3
+WORKER_FILES = 1
 """Of the files of the growing log, those that two processes label beside one."""
 
 
@@ -464,6 +495,8 @@ def sections(results: Results) -> Iterator[Section]:
         ],
         "".join(f"Skipped: {each}. " for each in results.skipped),
     )
+    texts = results.texts
+    assert texts is not None
     yield Section(
         "Encoder, RoBERTa-base",
         ("way", "texts a second, median", "off the vectors of transformers, of their length"),
@@ -472,7 +505,8 @@ def sections(results: Results) -> Iterator[Section]:
             for name, rates in results.encoders.items()
         ]
         + [(f"{FAULTLINE}, distinct texts", f"{statistics.median(results.distinct):,.0f}", "")],
-        f"The bare matrix product: {statistics.median(results.matrix) / 1e9:,.0f} GFLOP/s.",
+        f"The bare matrix product: {statistics.median(results.matrix) / 1e9:,.0f} GFLOP/s. Of {texts.number:,} texts "
+        f"{texts.distinct:.0%} are distinct, of each {GROUP_TURNS:,} {texts.distinct_of_group:.0%}.",
     )
     agreed = results.agreement
     moved = ", ".join(f"{label} {count:,}" for label, count in agreed["differences"].items()) or "none"
