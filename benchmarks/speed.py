@@ -65,13 +65,15 @@ class Scale:
     """texts that a usual way encodes in a round, and distinct ones"""
     rounds: int
     dialogues: int | None
-    """of the log that the whole jobs label; None: all"""
+    """of the log that `faultline label` labels; None: all"""
+    compared: int
+    """of these, those that the straightforward job labels, a part in each round"""
     sizes: tuple[int, ...]
     """turns of the simulated logs; each is a multiple of the first"""
 
 
-FULL = Scale(texts=None, part=1_500, rounds=3, dialogues=None, sizes=(10_000, 100_000))
-QUICK = Scale(texts=400, part=100, rounds=1, dialogues=40, sizes=(500, 1_500))
+FULL = Scale(texts=None, part=600, rounds=3, dialogues=None, compared=800, sizes=(10_000, 100_000))
+QUICK = Scale(texts=400, part=100, rounds=1, dialogues=40, compared=20, sizes=(500, 1_500))
 
 
 class Log(NamedTuple):
@@ -369,8 +371,10 @@ WORKER_FILES = 1
 def compare_jobs(results: Results, log: Log, scale: Scale, work: Path, threads: int, say: Say) -> None:
     """Labels the same logs by `faultline label`, and by a straightforward job a part in each round."""
     dialogues = lines(log)[: scale.dialogues]
-    logs = work / "logs.jsonl"
+    compared = dialogues[:: max(len(dialogues) // scale.compared, 1)]
+    logs, compared_logs = work / "logs.jsonl", work / "compared.jsonl"
     logs.write_bytes(b"".join(dialogues))
+    compared_logs.write_bytes(b"".join(compared))
     rates: dict[str, list[float]] = {FAULTLINE: [], STRAIGHTFORWARD: []}
     networks: list[float] = []
     theirs = []
@@ -383,13 +387,13 @@ def compare_jobs(results: Results, log: Log, scale: Scale, work: Path, threads: 
         results.stages.append(stages(job))
         say(f"round {number + 1} of {scale.rounds}: a straightforward Beam job")
         part, output = work / f"part-{number}.jsonl", work / f"straightforward-{number}"
-        part.write_bytes(b"".join(dialogues[number :: scale.rounds]))
+        part.write_bytes(b"".join(compared[number :: scale.rounds]))
         job = run_job(work, threads, "straightforward", part, log.format, logs, output).found
         rates[STRAIGHTFORWARD].append(job["turns"] / job["seconds"])
         theirs.append(output)
     say("comparing the labels")
     results.jobs = rates
-    results.agreement = run_job(work, threads, "compare", logs, log.format, logs, ours, *theirs).found
+    results.agreement = run_job(work, threads, "compare", compared_logs, log.format, logs, ours, *theirs).found
     same = 1 - results.agreement["different_turns"] / results.agreement["turns"]
     results.criteria += [
         Criterion("whole job beside a straightforward Beam job", 20.0, _ratios(rates, FAULTLINE, STRAIGHTFORWARD)),
