@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import apache_beam as beam
+import grpc
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -238,7 +241,8 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     try:
         pipeline = beam.Pipeline(options=beam_options)
         graph.build(pipeline, plan)
-        state = pipeline.run().wait_until_finish()
+        with _dead_workers_end_it():
+            state = pipeline.run().wait_until_finish()
     # Whatever a runner raises, it has raised because the run failed.
     except Exception as error:
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
@@ -250,6 +254,35 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     if lost is not None:
         raise RunFailed(f"The runner lost work: {lost}. {_resume(plan)}")
     return results
+
+
+@contextmanager
+def _dead_workers_end_it() -> Iterator[None]:
+    """Raises `RuntimeError` where a worker process dies: Beam notices in a thread of its own, and waits on for ever."""
+    died: list[BaseException] = []
+    main = threading.get_ident()
+    usual = threading.excepthook
+
+    def notice(event: threading.ExceptHookArgs) -> None:
+        if str(event.exc_value).startswith("Worker subprocess exited") and event.exc_value is not None:
+            died.append(event.exc_value)
+            # A true signal: it also ends the wait for a lock.
+            signal.pthread_kill(main, signal.SIGINT)
+        elif isinstance(event.exc_value, grpc.RpcError):
+            # A thread that read from a worker: what became of that is told above.
+            logging.getLogger(__name__).debug("a worker's stream broke off", exc_info=event.exc_value)
+        else:
+            usual(event)
+
+    threading.excepthook = notice
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not died:
+            raise
+        raise RuntimeError(f"a worker process died ({died[0]})") from None
+    finally:
+        threading.excepthook = usual
 
 
 def _lost(plan: Plan, results: int) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import pytest
 import torch
 
@@ -247,6 +248,29 @@ def test_a_model_that_is_copied_by_half_is_a_mistake(
     os.truncate(weights, weights.stat().st_size // 2)
     assert main(command(tmp_path / "out", "--model", str(model))) == 2
     assert "model.safetensors" in failed(capfd.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_worker_process_that_dies_fails_the_run_and_the_same_command_goes_on(
+    tmp_path: Path, command: Any, forked: Any
+) -> None:
+    output = tmp_path / "out"
+    write_log(tmp_path / "log.jsonl", 2_000)
+    same = command(output, "--chunk-bytes", "4000")
+    running = forked.start(*same, "--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
+    while not list(output.glob("_staging/*/*/results/*.json")):
+        assert forked.poll(running.pid) is None
+        time.sleep(0.02)
+    processes = psutil.Process(running.pid).children(recursive=True)
+    next(
+        each for each in processes if each.cmdline()[1:] == ["-m", "apache_beam.runners.worker.sdk_worker_main"]
+    ).kill()
+    code, said = running.ended(seconds=120)
+    assert code == 1
+    assert "The run failed: a worker process died" in said
+    assert "the same command goes on there" in said
+    assert forked(*same)[0] == 0
+    assert dialogues(output) == 2_000
 
 
 @pytest.mark.slow
