@@ -255,7 +255,7 @@ def test_a_worker_process_that_dies_fails_the_run_and_the_same_command_goes_on(
     tmp_path: Path, command: Any, forked: Any
 ) -> None:
     output = tmp_path / "out"
-    write_log(tmp_path / "log.jsonl", 2_000)
+    write_log(tmp_path / "log.jsonl", 600)
     same = command(output, "--chunk-bytes", "4000")
     running = forked.start(*same, "--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
     while not list(output.glob("_staging/*/*/results/*.json")):
@@ -270,7 +270,7 @@ def test_a_worker_process_that_dies_fails_the_run_and_the_same_command_goes_on(
     assert "The run failed: a worker process died" in said
     assert "the same command goes on there" in said
     assert forked(*same)[0] == 0
-    assert dialogues(output) == 2_000
+    assert dialogues(output) == 600
 
 
 @pytest.mark.slow
