@@ -394,11 +394,15 @@ def compare_jobs(results: Results, log: Log, scale: Scale, work: Path, threads: 
     say("comparing the labels")
     results.jobs = rates
     results.agreement = run_job(work, threads, "compare", compared_logs, log.format, logs, ours, *theirs).found
-    same = 1 - results.agreement["different_turns"] / results.agreement["turns"]
+    same, decided = (
+        1 - results.agreement[name] / results.agreement["turns"]
+        for name in ("different_turns", "differently_decided_turns")
+    )
     results.criteria += [
         Criterion("whole job beside a straightforward Beam job", 20.0, _ratios(rates, FAULTLINE, STRAIGHTFORWARD)),
         Criterion("whole job: time that is the model's networks", 0.6, networks, Kind.SHARE),
-        Criterion("turns with the same labels as in float32", 0.999, [same], Kind.SHARE),
+        Criterion("turns with the same decisions as in float32", 0.999, [decided], Kind.SHARE),
+        Criterion("turns with the same decisions and abstentions", 0.999, [same], Kind.SHARE),
         Criterion(
             "differences farther than .02 from a threshold",
             0.0,
@@ -518,8 +522,8 @@ def sections(results: Results) -> Iterator[Section]:
         "Whole job, builtin model",
         ("job", "turns a second, median"),
         [(name, f"{statistics.median(rates):,.0f}") for name, rates in results.jobs.items()],
-        f"Of {agreed['turns']:,} turns {agreed['different_turns']:,} have a label that differs ({moved}), "
-        f"{agreed['far_differences']:,} of these labels farther than .02 from a threshold, the farthest "
+        f"Of {agreed['turns']:,} turns {agreed['different_turns']:,} differ ({moved}), "
+        f"{agreed['far_differences']:,} of these differences farther than .02 from a threshold, the farthest "
         f"{agreed['farthest']:.3f}. No probability of a failure point moves by more than {agreed['largest_move']:.3f}.",
     )
     yield Section(

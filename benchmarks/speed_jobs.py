@@ -217,13 +217,14 @@ def run_compare(
     """How many turns differ, in which labels, and how many of the differences are of a label that was sure."""
     labels, plain = read_labels([ours]), read_labels(theirs)
     changed: Counter[str] = Counter()
-    turns = far = 0
+    decided = different = far = 0
     farthest = 0.0
     for dialogue in dialogues:
         one, other = labels[dialogue.dialogue_id], plain[dialogue.dialogue_id]
         found = list(differences(one, other))
-        turns += len({each.turn for each in found})
-        changed.update(each.label for each in found)
+        different += len({each.turn for each in found})
+        decided += len({each.turn for each in found if not each.of_abstention})
+        changed.update(f"abstention from {each.label}" if each.of_abstention else each.label for each in found)
         sure = margins(model, dialogue, other, ontology) if found else []
         for each in found:
             margin = sure[each.turn][each.label]
@@ -239,7 +240,8 @@ def run_compare(
     ]
     return {
         "turns": sum(len(dialogue.turns) for dialogue in dialogues),
-        "different_turns": turns,
+        "different_turns": different,
+        "differently_decided_turns": decided,
         "differences": dict(changed),
         "far_differences": far,
         "farthest": farthest,

@@ -128,7 +128,7 @@ def test_a_label_that_differs_where_the_model_is_sure_is_far_from_a_threshold(
     rows[2]["failure_point"] = "wake"
     pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["turns"]), part)
     changed = run_compare(DIALOGUES, tmp_path / "changed", [straightforward], model, ONTOLOGY)
-    assert (changed["different_turns"], changed["differences"]) == (1, {"failure_point": 1})
+    assert (changed["differently_decided_turns"], changed["differences"]) == (1, {"failure_point": 1})
     assert changed["far_differences"] == 1
     assert changed["farthest"] > NEAR
 
