@@ -491,8 +491,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
 
     for index in range(file.num_row_groups):
         metadata = file.metadata.row_group(index)
-        too_large = _expands_too_far(metadata)
-        in_place = metadata.total_byte_size <= 2 * size.bytes and metadata.num_rows <= size.records and not too_large
+        fault = _fault(file, index)
+        in_place = metadata.total_byte_size <= 2 * size.bytes and metadata.num_rows <= size.records and not fault
         fits = filled + metadata.total_byte_size <= 2 * size.bytes and rows + metadata.num_rows <= size.records
         if group and not (in_place and fits):
             yield chunk(rows, row_groups=tuple(group))
@@ -502,8 +502,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
             rows += metadata.num_rows
             filled += metadata.total_byte_size
             continue
-        if too_large:
-            yield bad_rows(metadata.num_rows, RejectReason.RECORD_TOO_LARGE, too_large)
+        if fault:
+            yield bad_rows(metadata.num_rows, *fault)
             number, first_position = number + 1, first_position + metadata.num_rows
             continue
         slice_rows = max(1, min(size.records, metadata.num_rows * size.bytes // max(metadata.total_byte_size, 1)))
@@ -521,7 +521,7 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
         yield chunk(rows, row_groups=tuple(group))
 
 
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
 """What pyarrow raises for a file that is damaged."""
 
 
@@ -534,14 +534,21 @@ def _open_parquet(stream: BinaryIO) -> pq.ParquetFile:
     return pq.ParquetFile(stream, metadata=metadata, read_dictionary=strings)
 
 
-def _expands_too_far(metadata: Any) -> str | None:
-    """What a row group would expand to, where that is far more than it should by its compressed bytes."""
+def _fault(file: pq.ParquetFile, index: int) -> tuple[RejectReason, str] | None:
+    """Why a row group must not be read: its metadata are damaged, or it expands far beyond its compressed bytes."""
+    try:
+        # Reads nothing. Where a column's metadata contradict themselves this raises; asked for them as below, pyarrow
+        # ends the process.
+        list(file.reader.iter_batches(0, row_groups=[index], column_indices=None, use_threads=False))
+    except _UNREADABLE as error:
+        return RejectReason.CORRUPT_FILE, str(error)
+    metadata = file.metadata.row_group(index)
     columns = [metadata.column(index) for index in range(metadata.num_columns)]
     compressed = sum(column.total_compressed_size for column in columns)
     expanded = sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
     if expanded <= (64 << 20) + _EXPANSION * compressed:
         return None
-    return f"{compressed:,} bytes expand to {expanded:,}"
+    return RejectReason.RECORD_TOO_LARGE, f"{compressed:,} bytes expand to {expanded:,}"
 
 
 def _read_lines(chunk: Chunk) -> Iterator[tuple[int, bytes, RecordError | None]]:
@@ -601,27 +608,27 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
 
 
 def _total(columns: Iterable[pa.Array], rows: int) -> _Sizes:
-    total: _Sizes = np.zeros(rows, np.int64)
+    total: _Sizes = np.full(rows, 8, np.int64)
     for column in columns:
         total += _expanded(column)
     return total
 
 
 def _expanded(array: pa.Array) -> _Sizes:
-    """Bytes of each element, about: of strings their text, each time they occur; of anything else eight."""
+    """Bytes of each element, about: eight, and of strings their text each time they occur."""
     kind = array.type
     if pa.types.is_struct(kind):
         return _total(array.flatten(), len(array))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
         inner = _expanded(array.keys) + _expanded(array.items) if pa.types.is_map(kind) else _expanded(array.values)
         ends: _Sizes = np.append(0, np.cumsum(inner))
-        return np.asarray(np.diff(ends[array.offsets.to_numpy()]), np.int64)
+        return 8 + np.asarray(np.diff(ends[array.offsets.to_numpy()]), np.int64)
     if pa.types.is_dictionary(kind):
         # A null is counted as the first of them; a dictionary of nothing has nulls only.
-        lengths: _Sizes = np.append(_expanded(array.dictionary), 0)
+        lengths: _Sizes = np.append(_expanded(array.dictionary), 8)
         return np.asarray(lengths[array.indices.fill_null(0).to_numpy(zero_copy_only=False)], np.int64)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
-        return np.asarray(pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+        return 8 + np.asarray(pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
     return np.full(len(array), 8, np.int64)
 
 

@@ -27,6 +27,10 @@ from schemas.rejects import RecordError, RejectReason, Stage
 LOG_SCHEMA_VERSION = "1.0"
 TURN_LIMIT = 20_000
 """Turns of a dialogue at most: it is labelled whole."""
+OBJECT_LIMIT = 1_000_000
+"""JSON objects in a record at most: decoded each takes some hundred bytes, of `{}` two on disk."""
+ID_LIMIT = 1_000
+"""Characters of the id of a dialogue or session at most: it stands in every row of its turns and goals."""
 SPAN_TEXT = 4_096
 """Characters of a text in which the values of slots are looked for."""
 
@@ -254,8 +258,11 @@ def decode(record: bytes | Mapping[str, Any], as_type: type[T], decoder: msgspec
     `record` is JSON text in UTF-8, or a mapping (a Parquet row, an element of a JSON array).
     `decoder` is a ready `msgspec.json.Decoder` of `as_type`, for callers in a loop.
 
-    Raises `RecordError` with the reason: not UTF-8, not JSON, a missing field, a wrong type or no turns.
+    Raises `RecordError` with the reason: too large, not UTF-8, not JSON, a missing field, a wrong type or no turns.
     """
+    if isinstance(record, bytes) and len(record) > OBJECT_LIMIT and record.count(b"{") > OBJECT_LIMIT:
+        message = f"the record has more than {OBJECT_LIMIT:,} JSON objects"
+        raise RecordError(Stage.PARSE, RejectReason.RECORD_TOO_LARGE, message)
     try:
         if not isinstance(record, bytes):
             return msgspec.convert(_without_nulls(record), type=as_type)
@@ -293,11 +300,13 @@ def _without_nulls(value: Any) -> Any:
 def validate(dialogue: Dialogue) -> Dialogue:
     """The same dialogue with what can be derived filled in: text from ASR, UTC times, start time.
 
-    Raises `RecordError` for what a type cannot say: more turns than `TURN_LIMIT`, a turn without any text, a number
-    that is not finite, a slot span outside of its text. Every reader's output passes here.
+    Raises `RecordError` for what a type cannot say: more turns than `TURN_LIMIT`, an id longer than `ID_LIMIT`, a
+    turn without any text, a number that is not finite, a slot span outside of its text. Every reader's output passes
+    here.
     """
     if not dialogue.dialogue_id:
         raise RecordError(Stage.VALIDATE, RejectReason.MISSING_FIELD, "the dialogue's id is empty")
+    _check_id(dialogue.dialogue_id)
     if not dialogue.turns:
         raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, "the dialogue has no turns")
     if len(dialogue.turns) > TURN_LIMIT:
@@ -319,6 +328,7 @@ def validate_event(event: TurnEvent) -> TurnEvent:
 
     An annotated `rephrase_of` counts turns of the session: it is checked once the session is a dialogue.
     """
+    _check_id(event.session_id)
     _complete(event, 0)
     return event
 
@@ -346,6 +356,12 @@ def from_unix(seconds: float) -> dt.datetime:
         raise RecordError(
             Stage.PARSE, RejectReason.INVALID_VALUE, f"{seconds} is not a time in seconds since 1970"
         ) from None
+
+
+def _check_id(name: str) -> None:
+    if len(name) > ID_LIMIT:
+        message = f"the id {name[:50]}… has {len(name):,} characters; the limit is {ID_LIMIT:,}"
+        raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, message)
 
 
 def _complete(turn: Turn, index: int) -> None:

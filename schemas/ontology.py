@@ -71,6 +71,10 @@ class Ontology(Struct, frozen=True):
         return _by_name(slot for service in self.services for slot in service.slots)
 
 
+NAME_LIMIT = 200
+"""Characters of a name in a log at most: a longer one is no name, and would stand in every row that it labels."""
+
+
 def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontology:
     """The ontology that the logs speak of: every name in an NLU hypothesis (and, if asked, in an annotation).
 
@@ -85,9 +89,9 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
             if annotations and turn.annotation:
                 heard.append((domain, turn.annotation.intent, turn.annotation.slots or []))
             for service, intent, slot_list in heard:
-                if intent:
+                if intent and len(intent) <= NAME_LIMIT:
                     intents.setdefault(service, set()).add(intent)
-                slots.setdefault(service, set()).update(slot.name for slot in slot_list)
+                slots.setdefault(service, set()).update(slot.name for slot in slot_list if len(slot.name) <= NAME_LIMIT)
     return Ontology(
         services=tuple(
             Service(

@@ -33,7 +33,7 @@ from pipelines.labelled import VIEWS
 from pipelines.sessions import SESSION_LIMIT
 from schemas.formats import DialogueFormat, formats, get_format
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES, Label, Signal
-from schemas.log import TURN_LIMIT, FailurePoint
+from schemas.log import ID_LIMIT, OBJECT_LIMIT, TURN_LIMIT, FailurePoint
 from schemas.rejects import RAW_LIMIT, RejectReason, Stage
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,9 @@ def test_the_closed_lists_are_those_of_the_schemas() -> None:
     [
         f"schema, version {LABEL_SCHEMA_VERSION}",
         f"cut at {RAW_LIMIT:,} characters",
-        f"a record is over {RECORD_LIMIT >> 20} MiB, a dialogue has over {TURN_LIMIT:,} turns",
+        f"a record is over {RECORD_LIMIT >> 20} MiB or {OBJECT_LIMIT:,} JSON objects,",
+        f"a dialogue has over {TURN_LIMIT:,} turns",
+        f"an id of over {ID_LIMIT:,} characters",
         f"a session of single turns over {SESSION_LIMIT >> 20} MiB",
         f"reads {LIMITS[Segment.USER]} word pieces",
         f"window of {WINDOW}",

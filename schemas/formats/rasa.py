@@ -98,12 +98,10 @@ class RasaFormat(DialogueFormat):
         spoken = [session for session in sessions if any(event.event == "user" for event in session)]
         if not spoken:
             raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, "the tracker has no user message")
-        ids = [tracker.sender_id]
-        if len(spoken) > 1:
-            ids = [f"{tracker.sender_id}#{number}" for number in range(1, len(spoken) + 1)]
+        numbers = [""] if len(spoken) == 1 else [f"#{number}" for number in range(1, len(spoken) + 1)]
         return [
-            validate(_dialogue(dialogue_id, tracker.sender_id, session))
-            for dialogue_id, session in zip(ids, spoken, strict=True)
+            validate(_dialogue(f"{tracker.sender_id}{number}", tracker.sender_id, session))
+            for number, session in zip(numbers, spoken, strict=True)
         ]
 
 

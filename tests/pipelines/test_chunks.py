@@ -283,7 +283,7 @@ def test_rows_that_are_read_together_expand_to_no_more_than_the_limit(
     tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "RECORD_LIMIT", 5_000)
-    monkeypatch.setattr(chunks, "EXPANDED_LIMIT", 20_000)
+    monkeypatch.setattr(chunks, "EXPANDED_LIMIT", 20_500)
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"text": ["x" * 1_000] * 50}), path)
     found = read(cut(SourceFile(0, str(path), path.stat().st_size, 0.0), spool, ChunkSize()))
