@@ -536,13 +536,15 @@ def _open_parquet(stream: BinaryIO) -> pq.ParquetFile:
 
 def _fault(file: pq.ParquetFile, index: int) -> tuple[RejectReason, str] | None:
     """Why a row group must not be read: its metadata are damaged, or it expands far beyond its compressed bytes."""
+    metadata = file.metadata.row_group(index)
+    if not metadata.num_columns:
+        return None
     try:
         # Reads nothing. Where a column's metadata contradict themselves this raises; asked for them as below, pyarrow
         # ends the process.
         list(file.reader.iter_batches(0, row_groups=[index], column_indices=None, use_threads=False))
     except _UNREADABLE as error:
         return RejectReason.CORRUPT_FILE, str(error)
-    metadata = file.metadata.row_group(index)
     columns = [metadata.column(index) for index in range(metadata.num_columns)]
     compressed = sum(column.total_compressed_size for column in columns)
     expanded = sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
