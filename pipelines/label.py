@@ -260,14 +260,16 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
 def _dead_workers_end_it() -> Iterator[None]:
     """Raises `RuntimeError` where a worker process dies: Beam notices in a thread of its own, and waits on for ever."""
     died: list[BaseException] = []
-    main = threading.get_ident()
+    main, ended = threading.get_ident(), threading.Event()
     usual = threading.excepthook
 
     def notice(event: threading.ExceptHookArgs) -> None:
         if str(event.exc_value).startswith("Worker subprocess exited") and event.exc_value is not None:
             died.append(event.exc_value)
-            # A true signal: it also ends the wait for a lock.
-            signal.pthread_kill(main, signal.SIGINT)
+            # A true signal, which also ends the wait for a lock, and again, as Beam then waits for its other threads.
+            while not ended.is_set():
+                signal.pthread_kill(main, signal.SIGINT)
+                ended.wait(1)
         elif isinstance(event.exc_value, grpc.RpcError):
             # A thread that read from a worker: what became of that is told above.
             logging.getLogger(__name__).debug("a worker's stream broke off", exc_info=event.exc_value)
@@ -278,10 +280,12 @@ def _dead_workers_end_it() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        ended.set()
         if not died:
             raise
         raise RuntimeError(f"a worker process died ({died[0]})") from None
     finally:
+        ended.set()
         threading.excepthook = usual
 
 
