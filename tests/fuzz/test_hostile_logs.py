@@ -162,7 +162,7 @@ def parquet(path: Path, columns: Mapping[str, Any], **options: Any) -> None:
 @pytest.mark.slow
 def test_files_that_expand_or_break_are_read_in_bounded_memory(tmp_path: Path, label: Label) -> None:
     good = dialogue("good")
-    zeros = zip_of(b"\x00" * (1 << 20), 1_024)
+    zeros = zip_of(b"\x00" * (1 << 20), 768)
     assert len(zeros) < 2 << 20
     (tmp_path / "zeros.gz").write_bytes(zeros)
     (tmp_path / "zeros-between.gz").write_bytes(
@@ -196,7 +196,7 @@ def test_files_that_expand_or_break_are_read_in_bounded_memory(tmp_path: Path, l
         {
             "dialogue_id": ["a"],
             "n": pa.ListArray.from_arrays(
-                pa.array([0, 20_000_000], pa.int32()), pa.array(np.zeros(20_000_000, np.int8))
+                pa.array([0, 10_000_000], pa.int32()), pa.array(np.zeros(10_000_000, np.int8))
             ),
         },
     )
