@@ -94,7 +94,7 @@ def _check_cutting(
     if content.startswith(b"PAR1") and {reason for _, reason in (*whole.values(), *small.values())} - {None}:
         return
     assert whole == small, "the size of the chunks changes the records"
-    if not content.startswith((b"PAR1", b"\x1f\x8b")) and not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(
+    if not content.startswith((b"PAR1", b"\x1f\x8b")) and not content.lstrip(b"\xef\xbb\xbf \t\r\n\x0b\x0c").startswith(
         (b"[", b"{")
     ):
         lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
