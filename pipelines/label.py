@@ -268,7 +268,7 @@ def _dead_workers_end_it() -> Iterator[None]:
             died.append(event.exc_value)
             # A true signal, which also ends the wait for a lock, and again, as Beam then waits for its other threads.
             while not ended.is_set():
-                signal.pthread_kill(main, signal.SIGINT)
+                signal.pthread_kill(main, signal.SIGUSR1)
                 ended.wait(1)
         elif isinstance(event.exc_value, grpc.RpcError):
             # A thread that read from a worker: what became of that is told above.
@@ -276,6 +276,8 @@ def _dead_workers_end_it() -> Iterator[None]:
         else:
             usual(event)
 
+    # Not SIGINT: it is ignored in what a shell or cron has started in the background.
+    former = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     threading.excepthook = notice
     try:
         yield
@@ -287,6 +289,7 @@ def _dead_workers_end_it() -> Iterator[None]:
     finally:
         ended.set()
         threading.excepthook = usual
+        signal.signal(signal.SIGUSR1, former)
 
 
 def _lost(plan: Plan, results: int) -> str | None:
