@@ -258,7 +258,13 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
 
 @contextmanager
 def _dead_workers_end_it() -> Iterator[None]:
-    """Raises `RuntimeError` where a worker process dies: Beam notices in a thread of its own, and waits on for ever."""
+    """Raises `RuntimeError` where a worker process dies: Beam notices in a thread of its own, and waits on for ever.
+
+    So it does where the job is not run by the main thread, as no other one can be interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     died: list[BaseException] = []
     main, ended = threading.get_ident(), threading.Event()
     usual = threading.excepthook

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,12 @@ def test_too_many_rejects_fail_the_run_and_publish_nothing(tmp_path: Path, label
         label()
     assert not list((tmp_path / "out").glob("turns/**/*.parquet"))
     assert label("*.jsonl", "--max-reject-rate", "0.7").dialogues == 1
+
+
+def test_it_runs_in_a_thread(tmp_path: Path, label: Label) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines([dialogue("a")]))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(label).result().dialogues == 1
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
