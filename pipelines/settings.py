@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import storage
+from pipelines import dates, storage
 from pipelines.chunks import ChunkSize
 from pipelines.credentials import has_password
 from pipelines.errors import UserError
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         get_format(parsed.input_format)
     except UnknownFormatError as error:
         raise UserError(str(error)) from None
-    output = storage.absolute(parsed.output)
+    inputs, output = _paths(parsed)
     try:
         storage.has_folders(output)
     except ValueError as error:
@@ -66,7 +66,7 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         raise UserError(f"--output {parsed.output} is a pattern: name a folder without * ? or [ in its path.")
     model = parsed.model
     return LabelSettings(
-        inputs=tuple(dict.fromkeys(storage.absolute(pattern) for pattern in parsed.input)),
+        inputs=inputs,
         input_format=parsed.input_format,
         output=output,
         model=storage.absolute(model) if Path(model).expanduser().is_dir() else model,
@@ -82,6 +82,22 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         dry_run=parsed.dry_run,
         progress=not parsed.no_progress,
     ), beam_options
+
+
+def _paths(parsed: argparse.Namespace) -> tuple[tuple[str, ...], str]:
+    """The input patterns, each once, and the output: absolute, with the date in its places."""
+    paths: list[str] = [*parsed.input, parsed.output]
+    if parsed.date is None:
+        waiting = next((path for path in paths if dates.has_place(path)), None)
+        if waiting is not None:
+            raise UserError(f"{waiting} has a place for a date: say which with --date YYYY-MM-DD.")
+    else:
+        undated = next((pattern for pattern in parsed.input if not dates.has_place(pattern)), None)
+        if undated is not None:
+            raise UserError(f"--input {undated} is the same for every --date: put {{date}} where its date belongs.")
+        paths = [dates.fill(path, parsed.date) for path in paths]
+    *inputs, output = map(storage.absolute, paths)
+    return tuple(dict.fromkeys(inputs)), output
 
 
 def _ontology(path: str) -> Ontology:
@@ -128,6 +144,13 @@ def _parser() -> OptionParser:
         required=True,
         metavar="DIR",
         help="folder of the tables turns, goals, dialogues and rejected; what other inputs left there stays",
+    )
+    add(
+        "--date",
+        type=dates.date,
+        metavar="YYYY-MM-DD",
+        help="the day whose logs are labelled: it is put in place of {date} in --input and --output; "
+        "{date:%%Y/%%m/%%d} is another form of it (default: none)",
     )
     add(
         "--model",
