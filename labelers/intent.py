@@ -15,6 +15,9 @@ from torch.nn import functional
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig
 from schemas.labels import Label
 
+_TURNS = 1_024
+"""Turns that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
+
 
 class IntentLabel(NamedTuple):
     """The decision for one turn; no name where the ontology is empty."""
@@ -58,8 +61,10 @@ class IntentLabeler(Labeler):
         names = encoded.ontology.intents
         if not names:
             return [IntentLabel(None, None, True)] * encoded.states.shape[0]
-        confidence, best = self.probabilities(self.logits(encoded)).max(dim=-1)
+        parts = [encoded._replace(states=states) for states in encoded.states.split(_TURNS)]  # type: ignore[no-untyped-call]
+        decided = [self.probabilities(self.logits(part)).max(dim=-1) for part in parts]
         return [
             IntentLabel(names[index], sure, sure < float(self.threshold))
+            for confidence, best in decided
             for index, sure in zip(best.tolist(), confidence.tolist(), strict=True)
         ]

@@ -23,6 +23,8 @@ from schemas.log import Dialogue, Slot, Turn
 OUTSIDE, BEGIN, INSIDE = range(3)
 _SOURCES = 4
 """What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
+_SPANS = 4_096
+"""Spans that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
 
 
 class SlotsLabel(NamedTuple):
@@ -109,9 +111,14 @@ class SlotLabeler(Labeler):
             while end < u and rows[row][end] == INSIDE:
                 end += 1
             spans.append((row, start, end))
-        names = torch.softmax(self._name_logits(encoded, spans), dim=-1).max(dim=-1)
+        sures: list[float] = []
+        names: list[int] = []
+        for part in (spans[index : index + _SPANS] for index in range(0, len(spans), _SPANS)):
+            decided = torch.softmax(self._name_logits(encoded, part), dim=-1).max(dim=-1)
+            sures += decided.values.tolist()
+            names += decided.indices.tolist()
         turns = _turns(encoded)
-        for (row, start, end), sure, name in zip(spans, names.values.tolist(), names.indices.tolist(), strict=True):
+        for (row, start, end), sure, name in zip(spans, sures, names, strict=True):
             offsets = encoded.user_offsets[row]
             text = turns[row].text or ""
             first, last = _whole_words(text, int(offsets[start][0]), int(offsets[end - 1][1]))

@@ -257,3 +257,24 @@ def test_slot_truth_is_begin_and_inside_of_the_annotated_span(model: Model, enco
     turn = Turn(text="play abba", annotation=TurnAnnotation(slots=slots))
     targets = model.slots.targets(encode([_dialogue(turn)])).tolist()
     assert targets == [0, 0, 0, 0, 1, 2, 2, 2]
+
+
+# Both choose a name
+
+
+def test_many_turns_are_compared_with_the_names_in_parts(
+    model: Model, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = encode([_dialogue(*(Turn(text=f"play {word} jazz") for word in ("some", "no", "my", "old", "cool")))])
+    model.slots.token_tags.bias.data += torch.tensor([-9.0, 9.0, 0.0])  # every token is a value
+    with torch.no_grad():
+        whole = model.intent.decode(encoded), model.slots.decode(encoded)
+        monkeypatch.setattr("labelers.intent._TURNS", 2)
+        monkeypatch.setattr("labelers.slots._SPANS", 2)
+        parts = model.intent.decode(encoded), model.slots.decode(encoded)
+    assert [each.name for each in parts[0]] == [each.name for each in whole[0]]
+    assert [each.confidence for each in parts[0]] == pytest.approx([each.confidence for each in whole[0]])
+    assert len({each.confidence for each in whole[0]}) == 5
+    slots = [[(slot.name, slot.value) for slot in each.slots] for each in whole[1]]
+    assert [[(slot.name, slot.value) for slot in each.slots] for each in parts[1]] == slots
+    assert min(map(len, slots)) > 1
