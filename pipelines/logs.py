@@ -93,20 +93,23 @@ def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
 
 def logged_ontology(sources: Sequence[SourceFile], log_format: LogFormat) -> Ontology | None:
     """What the assistant's own understanding speaks of in the first `SAMPLE` records; None if it has none."""
-    sampled: list[Dialogue] = []
+    ontology = infer(_sampled(sources, log_format))
+    return ontology if ontology.intents else None
+
+
+def _sampled(sources: Sequence[SourceFile], log_format: LogFormat) -> Iterator[Dialogue]:
+    """The dialogues of the first `SAMPLE` records, one held at a time; a single turn is a dialogue of its own."""
     with _chunks(sources) as chunks:
         records = (record for chunk in chunks for record in originals(chunk))
         for _, record, error in itertools.islice(records, SAMPLE):
+            if error is not None:
+                continue
             with contextlib.suppress(RecordError):
-                if error is not None:
-                    continue
                 if isinstance(log_format, DialogueFormat):
-                    sampled += parse(log_format, log_format.parse, record)
+                    yield from parse(log_format, log_format.parse, record)
                 elif isinstance(log_format, EventFormat):
                     event = parse(log_format, log_format.parse_event, record)
-                    sampled.append(Dialogue(dialogue_id=event.session_id, turns=[event]))
-    ontology = infer(sampled)
-    return ontology if ontology.intents else None
+                    yield Dialogue(dialogue_id=event.session_id, turns=[event])
 
 
 @contextlib.contextmanager
