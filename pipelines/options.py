@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-from collections.abc import Sequence
-from typing import NoReturn
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, _BeamArgumentParser
 from apache_beam.runners import create_runner
@@ -29,6 +30,14 @@ class OptionParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message} (see {self.prog} --help).")
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse has it; what is not UTF-8 is a mistake, as neither the tables nor MLflow could have it."""
+        given = list(sys.argv[1:] if args is None else args)
+        for each in given:
+            if not is_utf8(each):
+                self.error(f"{each!a} is not UTF-8")
+        return super().parse_known_args(given, namespace)
 
     def parse_with_beam(self, argv: Sequence[str]) -> tuple[argparse.Namespace, PipelineOptions]:
         """Our options and Beam's. Raises `UserError` for an option that neither knows."""
@@ -69,6 +78,15 @@ def _share_cores(options: DirectOptions) -> None:
 class _BeamParser(_BeamArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message} (see {self.prog} --help).")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can write it. What it cannot, Python has of a file's name or an argument that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def whole_number(text: str) -> int:

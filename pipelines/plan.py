@@ -13,6 +13,7 @@ import msgspec
 from pipelines import storage
 from pipelines.chunks import ChunkSize, SourceFile
 from pipelines.errors import UserError
+from pipelines.options import is_utf8
 from pipelines.privacy import Privacy
 from pipelines.publish import dataset_folder
 from pipelines.settings import LabelSettings
@@ -102,7 +103,7 @@ def make_plan(
 def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
     """The input files: in the order of the patterns, those of a pattern by path, each once.
 
-    Raises `UserError` for a pattern that matches no file.
+    Raises `UserError` for a pattern that matches no file, or one whose name is not UTF-8.
     """
     found: dict[str, SourceFile] = {}
     for pattern in patterns:
@@ -115,6 +116,8 @@ def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
         if not matches:
             raise UserError(f"No file matches --input {pattern}: check the path, and quote a glob.")
         for each in matches:
+            if not is_utf8(each.path):
+                raise UserError(f"The name of {each.path!a} is not UTF-8, which the tables are in: rename the file.")
             if each.path not in found:
                 found[each.path] = SourceFile(len(found), each.path, each.size_in_bytes, each.last_updated_in_seconds)
     return tuple(found.values())

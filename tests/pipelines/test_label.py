@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -318,6 +319,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert said in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+@pytest.mark.parametrize("pattern", ["*", os.fsdecode(b"caf\xe9.jsonl")])
+def test_a_file_whose_name_is_not_utf_8_is_a_mistake(
+    tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str], pattern: str
+) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(lines([dialogue("a")]))
+    assert main(["label", "--input", str(tmp_path / pattern), *options]) == 2
+    error = capfd.readouterr().err
+    assert r"caf\udce9.jsonl' is not UTF-8" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("part", ["config.json", "model.safetensors", "tokenizer.json", "manifest.json"])
