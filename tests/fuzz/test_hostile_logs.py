@@ -104,7 +104,13 @@ RECORDS: list[tuple[bytes, str | None]] = [
         dialogue("names", nlu({"intent": "i" * 200_000, "domain": "\x00", "slots": [{"name": "\u202e", "value": ""}]})),
         None,
     ),
-    (dialogue("turns", *[{"text": f"play {index}"} for index in range(TURN_LIMIT)]), None),
+    (
+        dialogue(
+            "turns",
+            *[{"text": f"play {index}", "nlu": [{"intent": f"play {index % 10_000}"}]} for index in range(TURN_LIMIT)],
+        ),
+        None,
+    ),
     (dialogue("too many turns", *[{"text": "a"}] * (TURN_LIMIT + 1)), "record_too_large"),
     (dialogue("n-best", {"asr": [{"text": f"play {index}", "score": -index} for index in range(10_000)]}), None),
     (dialogue("slots", nlu({"slots": [{"name": "a", "value": f"jazz {index}"} for index in range(10_000)]})), None),
