@@ -628,6 +628,10 @@ def _expanded(array: pa.Array) -> _Sizes:
     if pa.types.is_dictionary(kind):
         # A null is counted as the first of them; a dictionary of nothing has nulls only.
         lengths: _Sizes = np.append(_expanded(array.dictionary), 8)
+        # pyarrow does not look where an index points, and would hand out memory that is not the dictionary's.
+        bounds = pc.min_max(array.indices).as_py()
+        if bounds["max"] is not None and not 0 <= bounds["min"] <= bounds["max"] < len(array.dictionary):
+            raise pa.ArrowInvalid(f"a column refers to values beyond the {len(array.dictionary)} of its dictionary")
         return np.asarray(lengths[array.indices.fill_null(0).to_numpy(zero_copy_only=False)], np.int64)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return 8 + np.asarray(pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
