@@ -18,6 +18,7 @@ import datetime as dt
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,6 +44,8 @@ from schemas.log import ARROW_SCHEMA, Dialogue
 
 BATCH_TURNS = 4_000
 """Turns of the logs that are held in memory at a time, about."""
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Seconds before labels are opened again that were not whole: a run takes less to put its tables in their place."""
 
 _TURN = ARROW_SCHEMA.field("turns").type.value_type
 _NOT_LOGGED = "not logged, or the log cannot be read"
@@ -176,13 +179,25 @@ class Labelled:
     def open(cls, folder: str, *, logs: bool = True) -> Labelled:
         """Opens the output in `folder`; without `logs` they are not read, and their columns are null.
 
+        Where a run replaces the labels while they are opened, they are opened again, a few times.
+
         Raises `UserError` where there is no such folder, no published run in it, a run that is not whole or of
-        another version, and `RunFailed` where there is no room for the temporary database.
+        another version, and `RunFailed` where a file is damaged, or there is no room for the temporary database.
         """
         folder = storage.absolute(folder)
-        manifests = _manifests(folder)
-        with ExitStack() as resources:
+        for pause in _PAUSES:
             try:
+                return cls._open(folder, logs=logs)
+            except _NotWhole:
+                time.sleep(pause)
+        return cls._open(folder, logs=logs)
+
+    @classmethod
+    def _open(cls, folder: str, *, logs: bool) -> Labelled:
+        manifests = _manifests(folder)
+        try:
+            with ExitStack() as resources:
+                _check_version(folder, manifests)
                 temporary = resources.enter_context(tempfile.TemporaryDirectory(prefix="faultline-"))
                 connection = _connect(temporary)
                 resources.callback(connection.close)
@@ -190,9 +205,10 @@ class Labelled:
                 for manifest in manifests:
                     notes += _load(connection, folder, manifest, temporary, logs=logs)
                 connection.execute("SET enable_external_access = false")
-            except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-                raise RunFailed(f"Cannot open the labels in {folder}: {' '.join(str(error).split())}.") from error
-            return cls(folder, manifests, connection, tuple(notes), resources.pop_all())
+                return cls(folder, manifests, connection, tuple(notes), resources.pop_all())
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            _check_whole(folder, manifests)
+            raise RunFailed(f"Cannot open the labels in {folder}: {' '.join(str(error).split())}.") from error
 
     def dialogues(self, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Dialogue]]:
         """These dialogues, named by dataset and id, whole: read from the logs once more, in the order of the input.
@@ -229,30 +245,45 @@ class Labelled:
         self.close()
 
 
+class _NotWhole(UserError):  # noqa: N818 - it reads as what happened
+    """Files that a manifest names are not there: they are lost, or a run is replacing them just now."""
+
+
 def _manifests(folder: str) -> tuple[Manifest, ...]:
     try:
         if storage.has_folders(folder) and not Path(folder).is_dir():
             raise UserError(f"There is no folder {folder}: name the --output of faultline label.")
         manifests = tuple(publish.published(folder))
-        if not manifests:
-            raise UserError(f"There are no labels in {folder}: run faultline label --output {folder} first.")
-        for manifest in manifests:
-            if not publish.is_whole(folder, manifest):
-                raise UserError(
-                    f"Files of run {manifest.run_id} are missing in {folder}: label its input again, by "
-                    f"{' '.join(f'--input {pattern}' for pattern in manifest.inputs)} --input-format "
-                    f"{manifest.summary.input_format}."
-                )
-            with storage.open_file(_files(folder, manifest, "turns")[0]) as stream:
-                version = (pq.read_schema(stream).metadata or {}).get(b"faultline.label_schema_version", b"").decode()
-            if version != LABEL_SCHEMA_VERSION:
-                raise UserError(
-                    f"The tables in {folder} have schema version {version or 'unknown'}, and this version of Faultline "
-                    f"reads {LABEL_SCHEMA_VERSION}: label the logs again, into another folder."
-                )
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the labels in {folder}: {error}.") from None
+    if not manifests:
+        raise UserError(f"There are no labels in {folder}: run faultline label --output {folder} first.")
+    _check_whole(folder, manifests)
     return manifests
+
+
+def _check_whole(folder: str, manifests: Iterable[Manifest]) -> None:
+    try:
+        torn = next((each for each in manifests if not publish.is_whole(folder, each)), None)
+    except OSError as error:
+        raise UserError(f"Cannot read the labels in {folder}: {error}.") from None
+    if torn is not None:
+        raise _NotWhole(
+            f"Files of run {torn.run_id} are missing in {folder}: try again if a run is publishing there, else label "
+            f"its input again, by {' '.join(f'--input {pattern}' for pattern in torn.inputs)} --input-format "
+            f"{torn.summary.input_format}."
+        )
+
+
+def _check_version(folder: str, manifests: Iterable[Manifest]) -> None:
+    for manifest in manifests:
+        with storage.open_file(_files(folder, manifest, "turns")[0]) as stream:
+            version = (pq.read_schema(stream).metadata or {}).get(b"faultline.label_schema_version", b"").decode()
+        if version != LABEL_SCHEMA_VERSION:
+            raise UserError(
+                f"The tables in {folder} have schema version {version or 'unknown'}, and this version of Faultline "
+                f"reads {LABEL_SCHEMA_VERSION}: label the logs again, into another folder."
+            )
 
 
 def _files(folder: str, manifest: Manifest, table: str) -> list[str]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import label
-from pipelines.errors import UserError
+from pipelines import label, labelled, publish
+from pipelines.errors import RunFailed, UserError
 from pipelines.labelled import Labelled
+from pipelines.staging import Staging
 from schemas.labels import LABEL_SCHEMA_VERSION, TABLES
 
 LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
@@ -185,6 +187,57 @@ def test_a_folder_without_labels_is_a_mistake(tmp_path: Path) -> None:
 def test_an_output_with_a_file_missing_is_a_mistake(moved: Any) -> None:
     next((moved.labels / "goals").rglob("*.parquet")).unlink()
     with pytest.raises(UserError, match=r"are missing in .* label its input again, by --input"):
+        Labelled.open(str(moved.labels))
+
+
+@pytest.fixture
+def overtaken(moved: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the labels published anew, so many times, just before they are loaded."""
+    real = labelled._load
+
+    def publish_anew(run: str) -> None:
+        output = str(moved.labels)
+        manifest = next(publish.published(output))
+        staging = Staging(f"{publish.dataset_folder(output, manifest.dataset)}/{run}")
+        parts = []
+        for index, part in enumerate(manifest.parts):
+            parts.append(msgspec.structs.replace(part, path=f"{run}-{index}.parquet"))
+            Path(staging.table(part.table)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(moved.labels / part.table / manifest.dataset / part.path, staging.part(parts[-1]))
+        manifest = msgspec.structs.replace(manifest, run_id=run, parts=tuple(parts))
+        publish.publish(output, staging, manifest, {}, by_date=False)
+
+    def overtake(times: int) -> None:
+        runs = [f"run-{index}" for index in range(times)]
+
+        def load(*arguments: Any, **options: Any) -> list[str]:
+            if runs:
+                publish_anew(runs.pop())
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(labelled, "_load", load)
+
+    return overtake
+
+
+def test_labels_that_are_replaced_while_they_are_opened_are_opened_again(
+    moved: Any, opened: Labelled, overtaken: Callable[[int], None]
+) -> None:
+    overtaken(1)
+    with Labelled.open(str(moved.labels)) as again:
+        assert said(again) == said(opened)
+        assert "run-0" in {manifest.run_id for manifest in again.manifests}
+
+
+def test_labels_that_are_replaced_all_the_time_are_said_to_be(moved: Any, overtaken: Callable[[int], None]) -> None:
+    overtaken(100)
+    with pytest.raises(UserError, match=r"are missing in .*: try again if a run is publishing there"):
+        Labelled.open(str(moved.labels))
+
+
+def test_a_damaged_file_is_one_sentence(moved: Any) -> None:
+    next((moved.labels / "goals").rglob("*.parquet")).write_bytes(b"PAR1")
+    with pytest.raises(RunFailed, match="Cannot open the labels in"):
         Labelled.open(str(moved.labels))
 
 
