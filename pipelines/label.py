@@ -28,7 +28,7 @@ from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import publish, storage
+from pipelines import publish, storage, track
 from pipelines.credentials import HIDDEN, is_secret, without_secrets
 from pipelines.duplicates import exclude_repeated
 from pipelines.errors import RunFailed, UserError
@@ -39,7 +39,6 @@ from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
 from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
 from pipelines.settings import LabelSettings, parse
 from pipelines.staging import LOGS, READERS
-from pipelines.track import keep
 from pipelines.tracking import LabelRun, TrackingError, log_label_run
 from pipelines.validation import ValidationReport, validate_parts
 from schemas.formats import EventFormat, get_format
@@ -104,6 +103,11 @@ def _published(plan: Plan, console: Console) -> RunSummary | None:
     with publish.only_publisher(output):
         for sentence in publish.complete_interrupted(output):
             _say(sentence, console)
+        if unsent := track.kept(output):
+            _say(
+                f"MLflow does not have {len(unsent):,} of the runs in {output}: send with: faultline track {output}",
+                console,
+            )
         for manifest in publish.published(output):
             _check_overlap(plan, manifest)
             _check_limit(plan, manifest)
@@ -197,16 +201,18 @@ def _execute(plan: Plan, beam_options: PipelineOptions, console: Console) -> Run
         publish.prepare(output, manifest)
     report = validate_parts({table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)})
     failure = _failure(plan, summary, report)
+    manifest = publish.with_every_table(staging, manifest, by_date=plan.work.by_date)
+    ended = _ended(plan, report, manifest, failure)
     if failure is None:
         with publish.only_publisher(output):
             # Again: another run may have published since this one began.
             for other in publish.published(output):
                 _check_overlap(plan, other)
-            documents = {VALIDATION_JSON: report.to_json(), **_card(plan, manifest, console)}
-            manifest = publish.publish(output, staging, manifest, documents, by_date=plan.work.by_date)
+            documents = dict([(VALIDATION_JSON, report.to_json()), track.note(ended), *_card(plan, manifest, console)])
+            publish.publish(output, staging, manifest, documents)
     else:
         staging.write_bytes(storage.join(staging.folder, VALIDATION_JSON), report.to_json().encode())
-    _track(plan, summary, report, manifest, failure, console)
+    _send(ended, plan, console)
     if failure is not None:
         raise RunFailed(f"{failure} Nothing was published; what was written is in {staging.folder}.")
     return summary
@@ -220,17 +226,17 @@ def _model_facts(plan: Plan) -> ModelFacts:
     return model_facts(load_model(*model), model_folder(*model))
 
 
-def _card(plan: Plan, manifest: Manifest, console: Console) -> dict[str, str]:
-    """The dataset card by its path, unless somebody else's file is there."""
+def _card(plan: Plan, manifest: Manifest, console: Console) -> list[tuple[str, str]]:
+    """The dataset card with its path, unless somebody else's file is there."""
     from pipelines.dataset_card import CARD, card, is_free
 
     output = plan.settings.output
     if not is_free(output):
         path = storage.join(output, CARD)
         _say(f"{path} is not by faultline label and was left alone: there is no dataset card.", console)
-        return {}
+        return []
     others = [each for each in publish.published(output) if each.dataset != manifest.dataset]
-    return {CARD: card([*others, manifest])}
+    return [(CARD, card([*others, manifest]))]
 
 
 def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
@@ -347,18 +353,11 @@ def _failure(plan: Plan, summary: RunSummary, report: ValidationReport) -> str |
     return None if report.success else report.describe_failure()
 
 
-def _track(
-    plan: Plan,
-    summary: RunSummary,
-    report: ValidationReport,
-    manifest: Manifest,
-    failure: str | None,
-    console: Console,
-) -> None:
-    ended = LabelRun.of(
+def _ended(plan: Plan, report: ValidationReport, manifest: Manifest, failure: str | None) -> LabelRun:
+    return LabelRun.of(
         tracking_uri=plan.work.tracking_uri,
         experiment=plan.settings.experiment,
-        summary=summary,
+        summary=manifest.summary,
         validation=report,
         parameters={
             **manifest.settings,
@@ -369,16 +368,22 @@ def _track(
         run_json=publish.manifest_text(manifest),
         failure=failure,
     )
+
+
+def _send(ended: LabelRun, plan: Plan, console: Console) -> None:
     try:
         log_label_run(ended, plan.work.tracking_uri)
+        track.forget(plan.settings.output, ended)
     except TrackingError as error:
         # The labels are worth more than the log of their making.
         try:
-            command = keep(plan.settings.output, ended)
+            command = track.keep(plan.settings.output, ended)
             said = f"The run is not in MLflow; send it later with: {command} ({error})"
         except OSError as full:
             said = f"The run is not in MLflow, nor could it be kept to be sent later ({full}): {error}"
         _say(said, console)
+    except OSError as error:
+        _say(f"The run is in MLflow, and what was kept to send it cannot be deleted: {_sentence(error)}", console)
 
 
 def _shown_settings(plan: Plan) -> dict[str, object]:

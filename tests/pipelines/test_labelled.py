@@ -205,7 +205,7 @@ def overtaken(moved: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
             Path(staging.table(part.table)).mkdir(parents=True, exist_ok=True)
             shutil.copy(moved.labels / part.table / manifest.dataset / part.path, staging.part(parts[-1]))
         manifest = msgspec.structs.replace(manifest, run_id=run, parts=tuple(parts))
-        publish.publish(output, staging, manifest, {}, by_date=False)
+        publish.publish(output, staging, manifest, {})
 
     def overtake(times: int) -> None:
         runs = [f"run-{index}" for index in range(times)]

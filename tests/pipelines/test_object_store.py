@@ -136,12 +136,12 @@ def test_a_reader_of_the_manifests_finds_one_run_wherever_the_next_is_killed_whi
     seen = []
     for moment in range(0, 100, 4):
         former, new = f"a{moment}", f"b{moment}"
-        publish.publish(OUTPUT, *stage(OUTPUT, f"former-{moment}", [former]), {}, by_date=False)
+        publish.publish(OUTPUT, *stage(OUTPUT, f"former-{moment}", [former]), {})
         staging, manifest = stage(OUTPUT, f"new-{moment}", [new])
         left = moment
         with monkeypatch.context() as patched, suppress(Killed):
             patched.setattr(BaseClient, "_make_api_call", killed)
-            publish.publish(OUTPUT, staging, manifest, {}, by_date=False)
+            publish.publish(OUTPUT, staging, manifest, {})
             break
         seen += [name[0] for name in named_by_the_manifests(bucket)]
         publish.complete_interrupted(OUTPUT)

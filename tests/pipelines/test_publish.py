@@ -31,7 +31,7 @@ def read(output: Path, table: str, connection: duckdb.DuckDBPyConnection) -> lis
 
 
 def test_a_reader_always_finds_a_tables_old_rows_or_its_new_ones(tmp_path: Path, stage: Any) -> None:
-    publish.publish(str(tmp_path), *stage(str(tmp_path), "first", OLD), {}, by_date=False)
+    publish.publish(str(tmp_path), *stage(str(tmp_path), "first", OLD), {})
     stop = threading.Event()
 
     def read_on() -> list[tuple[str, list[str]]]:
@@ -45,7 +45,7 @@ def test_a_reader_always_finds_a_tables_old_rows_or_its_new_ones(tmp_path: Path,
         reading = pool.submit(read_on)
         for number in range(100):
             run = stage(str(tmp_path), f"run-{number}", OLD if number % 2 else NEW)
-            publish.publish(str(tmp_path), *run, {}, by_date=False)
+            publish.publish(str(tmp_path), *run, {})
         stop.set()
         found = reading.result()
     assert [each for each in found if each[1] not in (OLD, NEW)] == []
@@ -56,11 +56,11 @@ def test_a_reader_always_finds_a_tables_old_rows_or_its_new_ones(tmp_path: Path,
 
 def test_a_reader_that_goes_through_the_dates_does_not_miss_a_new_one(tmp_path: Path, stage: Any) -> None:
     output, folder = str(tmp_path), tmp_path / "turns" / "dataset"
-    publish.publish(output, *stage(output, "first", ["old"], ["2024-05-01", "2024-05-02"]), {}, by_date=True)
+    publish.publish(output, *stage(output, "first", ["old"], ["2024-05-01", "2024-05-02"]), {})
     staging, manifest = stage(output, "second", ["new"], ["2024-05-02", "2024-05-03"])
     publish.prepare(output, manifest)
     dates = sorted(each.name for each in folder.iterdir())
-    publish.publish(output, staging, manifest, {}, by_date=True)
+    publish.publish(output, staging, manifest, {})
     found = [part.parent.name for date in dates for part in (folder / date).glob("*.parquet")]
     assert found == ["date=2024-05-02", "date=2024-05-03"]
 
@@ -70,13 +70,13 @@ def test_the_rows_are_replaced_where_the_system_cannot_exchange_folders(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     for run, names in (("first", OLD), ("second", NEW)):
-        publish.publish(str(tmp_path), *stage(str(tmp_path), run, names), {}, by_date=False)
+        publish.publish(str(tmp_path), *stage(str(tmp_path), run, names), {})
     with duckdb.connect() as connection:
         assert all(read(tmp_path, table, connection) == NEW for table in TABLES)
 
 
 def test_of_a_damaged_journal_the_next_run_says_what_to_do(tmp_path: Path, stage: Any) -> None:
-    publish.publish(str(tmp_path), *stage(str(tmp_path), "first", OLD), {}, by_date=False)
+    publish.publish(str(tmp_path), *stage(str(tmp_path), "first", OLD), {})
     journal = tmp_path / "_staging" / "dataset" / "publishing.json"
     journal.parent.mkdir(parents=True)
     journal.write_text('{"staging": ')
