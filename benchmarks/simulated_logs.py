@@ -1,7 +1,7 @@
 """What gives the failure points of simulated logs away, and how like real logs they are.
 
     python benchmarks/simulated_logs.py --input 'logs/*.jsonl.gz' [--model DIR] [--real dstc2/train.jsonl.gz
-        --real-format dstc2 --annotations dstc2/train_failure_points.jsonl.gz [--transfer]]
+        --real-format dstc2 --annotations dstc2/train_failure_points.jsonl.gz]
 
 - *One field*: for each failure point the best F1 that a threshold on one score, the presence of one word of the
   request or the response, or one value of status or action can reach. Field and threshold are chosen on the very
@@ -10,15 +10,12 @@
   give logs of another.
 - *Likeness*: how the scores of the simulated logs, of its devices and of its telephone calls, lie beside those of the
   real one.
-- *Transfer* (`--transfer`): gradient boosting on features, trained on simulated logs alone, on real ones alone and on
-  both, scored on the real ones: in five folds by dialogue, less the part that tests.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -26,13 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
 from labelers.failure_point import POINTS
 from labelers.model import Model
-from pipelines.baselines import GradientBoosting, features
-from pipelines.logs import Part, annotate, part_of, read_logs
-from pipelines.scoring import FailurePoints
+from pipelines.logs import annotate, read_logs
 from pipelines.tracking import resolve_model
 from schemas.log import Dialogue, FailurePoint, Turn
 from schemas.ontology import infer
@@ -53,7 +48,6 @@ SCORES: Mapping[str, Callable[[Turn], float | None]] = {
 
 _NO_WORDS = frozenset({"", "noise", "sil", "unintelligible", "cough", "static", "inaudible"})
 """Transcripts of what are no words, the simulator's and DSTC2's."""
-_FOLDS = 5
 
 
 def _margin(scores: Sequence[float | None]) -> float | None:
@@ -226,40 +220,6 @@ def _barge_in(turns: Sequence[Turn], truth: Truth) -> str:
     return ", ".join(shares)
 
 
-def transfer(simulated: Sequence[Dialogue], real: Sequence[Dialogue]) -> Table:
-    """Average precision of each failure point on the real logs, by what was trained on."""
-    real = [dialogue for dialogue in real if part_of(dialogue) is not Part.TEST]
-    asked, others = (FailurePoints.of(each) for each in (real, simulated))
-    known, made = features(real, asked), features(simulated, others)
-    # The folds are no part of `part_of`: another hash.
-    fold = np.array(
-        asked.pick([[zlib.crc32(each.dialogue_id.encode()) % _FOLDS] * len(each.turns) for each in real]),
-        dtype=np.int64,
-    )
-    alone, both = (np.zeros((len(known), len(POINTS))) for _ in range(2))
-    for number in range(_FOLDS):
-        held = fold == number
-        for into, rows, truth in (
-            (alone, known[~held], asked.truth[~held]),
-            (both, np.vstack([known[~held], made]), np.concatenate([asked.truth[~held], others.truth])),
-        ):
-            into[held] = GradientBoosting(rows, truth).probabilities(known[held])
-    trained = {
-        "simulated": GradientBoosting(made, others.truth).probabilities(known),
-        "real": alone,
-        "both": both,
-    }
-    counts = {point: int((asked.truth == number).sum()) for number, point in enumerate(POINTS)}
-    # Of a failure point with a few turns no average precision means anything.
-    rows_of = [(number, point) for number, point in enumerate(POINTS) if counts[point] >= 20]
-    shown = Table("trained on", *(f"{point} ({counts[point]:,} turns)" for _, point in rows_of), "any failure")
-    for name, probabilities in trained.items():
-        found = [average_precision_score(asked.truth == number, probabilities[:, number]) for number, _ in rows_of]
-        any_failure = average_precision_score(asked.truth != 0, 1.0 - probabilities[:, 0])
-        shown.add_row(name, *(f"{each:.3f}" for each in (*found, any_failure)))
-    return shown
-
-
 def annotated(dialogues: Sequence[Dialogue]) -> tuple[list[Turn], Truth]:
     """The turns with an annotated failure point, and these."""
     turns = [
@@ -291,10 +251,7 @@ def main() -> None:
     parser.add_argument("--real", help="annotated logs of a real assistant")
     parser.add_argument("--real-format", default="jsonl", help="their format (default: jsonl)")
     parser.add_argument("--annotations", help="their failure points, as of faultline evaluate")
-    parser.add_argument("--transfer", action="store_true", help="train on either and on both; needs --real")
     options = parser.parse_args()
-    if options.transfer and not options.real:
-        parser.error("--transfer needs --real")
     console = Console(width=160)
     simulated = read_logs(options.input, "jsonl").dialogues
     console.print(leaks(simulated, Model.load(resolve_model(options.model, None))))
@@ -303,8 +260,6 @@ def main() -> None:
         if options.annotations:
             annotate(real, options.annotations)
         console.print(likeness(simulated, real))
-        if options.transfer:
-            console.print(transfer(simulated, real))
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ class _Session:
             text = sound = world.background(source, rng).text
             self._pass(rng.expovariate(1 / 20.0))
         utterance = Utterance(BACKGROUND, text, NONE, source=source, sound=sound)
-        run = self._turn(utterance, None, self._difficulty() + (_FAR if text else 0.0))
+        run = self._turn(utterance, None, self._difficulty() + _FAR if text else self._difficulty_of_noise())
         if self.called and rng.random() < _SPEAKS_ANYWAY:
             self._talk_over()
         if run.outcome.kind in (action.IGNORE, action.AGAIN):
@@ -335,6 +335,10 @@ class _Session:
     def _difficulty(self) -> float:
         difficulty = 0.35 * self.room + 0.35 * self.user.accent + self.rng.expovariate(1.6)
         return self.knobs.asr * (_BAND if self.called else 1.0) * difficulty
+
+    def _difficulty_of_noise(self) -> float:
+        """Of a burst of noise, which the narrow band of a telephone does not make any harder to tell from words."""
+        return self.knobs.asr * (0.35 * self.room + self.rng.expovariate(2.0))
 
     def _fault(self) -> Fault | None:
         if self.rng.random() >= self.knobs.result:
