@@ -29,7 +29,7 @@ from rich.table import Table
 from sklearn.metrics import average_precision_score, f1_score
 
 from labelers.failure_point import POINTS
-from labelers.model import Model
+from labelers.model import MANIFEST, Model
 from pipelines.logs import annotate, read_logs
 from pipelines.scoring import FailurePoints
 from schemas.log import Dialogue
@@ -89,7 +89,7 @@ def _write(path: Path, dialogues: Sequence[Dialogue]) -> str:
 
 def _trained(output: Path, logs: str, passes: float, *options: str) -> Path:
     """The folder of the model that `faultline train` made of the logs, which goes on with what was begun."""
-    if not (output / "model").exists():
+    if not (output / "model" / MANIFEST).exists():
         command = [sys.executable, "-m", "pipelines.cli", "train", "--input", logs, "--passes", str(passes)]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         subprocess.run([*command, "--output", str(output), *options], check=True, env=environment)
