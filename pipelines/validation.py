@@ -59,8 +59,10 @@ class Outcome:
         if self.error is not None:
             return False
         mostly: float = self.arguments.get("mostly", 1)
-        allowed = (1 - mostly) * (self.element_count - self.missing_count)
-        return self.unexpected_count <= allowed
+        if mostly == 1:
+            return self.unexpected_count == 0
+        # Where there are few, one alone is a large share of them, and yet the exception that is allowed.
+        return self.unexpected_count <= max((1 - mostly) * (self.element_count - self.missing_count), 1)
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,8 @@ def test_one_wrong_clock_passes_and_a_wrong_epoch_does_not(tmp_path: Path) -> No
     epoch, may = dt.datetime(1970, 1, 20, tzinfo=dt.UTC), dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
     some = [row | {"started_at": may} for row in logs[1:]] + [logs[0] | {"started_at": epoch}]
     assert validate_parts(write(tmp_path, {"logs": some})).success
+    only = [row | {"started_at": None} for row in logs[1:]] + [logs[0] | {"started_at": epoch}]
+    assert validate_parts(write(tmp_path, {"logs": only})).success
     every = [row | {"started_at": epoch} for row in logs]
     [failure] = validate_parts(write(tmp_path, {"logs": every})).failures
     assert failure.column == "started_at"
