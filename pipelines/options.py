@@ -13,13 +13,29 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, _BeamArgumentParser
 from apache_beam.runners import create_runner
 
 from pipelines.errors import UserError
 
 LOCAL_RUNNER = "FnApiRunner"
 """The default. Beam's own default, DirectRunner, first tries to download another runner."""
+
+DASK = "dask"
+_OUR_RUNNERS = {DASK: "pipelines.dask_runner.DaskRunner"}
+
+
+class DaskOptions(PipelineOptions):  # type: ignore[misc]
+    """Where `--runner dask` finds its workers; Beam knows it, too, so that it gets to the runner."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--dask-scheduler",
+            metavar="ADDRESS",
+            help=f"with --runner {DASK}: address of the scheduler, tcp://HOST:PORT or tls://HOST:PORT "
+            "(default: workers on this machine)",
+        )
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -41,7 +57,17 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse_with_beam(self, argv: Sequence[str]) -> tuple[argparse.Namespace, PipelineOptions]:
         """Our options and Beam's. Raises `UserError` for an option that neither knows."""
+        self.add_argument(
+            "--runner",
+            default=LOCAL_RUNNER,
+            metavar="NAME",
+            help=f"what does the work: {LOCAL_RUNNER} (processes of this machine), {DASK}, DataflowRunner, "
+            "PortableRunner, or another one of Beam's (default: %(default)s)",
+        )
+        DaskOptions._add_argparse_args(self)
         ours, rest = self.parse_known_args(argv)
+        if ours.dask_scheduler is not None and ours.runner != DASK:
+            self.error(f"--dask-scheduler goes with --runner {DASK}")
         beam_parser = _BeamParser(prog=self.prog, add_help=False, allow_abbrev=False)
         for options in PipelineOptions.__subclasses__():
             options._add_argparse_args(beam_parser)
@@ -53,13 +79,13 @@ class OptionParser(argparse.ArgumentParser):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean {close[0]}" if close else ""
             self.error(f"unknown option {name}{hint}")
-        beam_options = PipelineOptions(rest)
-        if beam_options.view_as(StandardOptions).runner is None:
-            beam_options.view_as(StandardOptions).runner = LOCAL_RUNNER
+        runner = _OUR_RUNNERS.get(ours.runner, ours.runner)
         try:
-            create_runner(beam_options.view_as(StandardOptions).runner)
+            create_runner(runner)
         except (ValueError, ImportError, AttributeError) as error:
-            self.error(f"cannot use --runner {beam_options.view_as(StandardOptions).runner}: {error}")
+            extra = f": install Faultline with the extra {DASK}" if ours.runner == DASK else ""
+            self.error(f"cannot use --runner {ours.runner} ({error}){extra}")
+        beam_options = PipelineOptions(rest, runner=runner, dask_scheduler=ours.dask_scheduler)
         _share_cores(beam_options.view_as(DirectOptions))
         return ours, beam_options
 

@@ -13,7 +13,7 @@ from pipelines import dates, storage
 from pipelines.chunks import ChunkSize
 from pipelines.credentials import has_password
 from pipelines.errors import UserError
-from pipelines.options import LOCAL_RUNNER, OptionParser, fraction, positive, whole_number
+from pipelines.options import OptionParser, fraction, positive, whole_number
 from pipelines.privacy import KEY, KEY_FILE, Id, Privacy
 from schemas.formats import UnknownFormatError, formats, get_format
 from schemas.ontology import Ontology, OntologyError
@@ -121,8 +121,7 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
         "Labels dialogue logs: goals, success, intent, slots and the failure point of every turn.",
-        f"Beam's own options are taken, too: --runner NAME (default: {LOCAL_RUNNER}, in this process), "
-        "--direct_num_workers 2 --direct_running_mode multi_processing, …. "
+        "Beam's own options are taken, too: --direct_num_workers 2 --direct_running_mode multi_processing, …. "
         "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
     )
     add = parser.add_argument

@@ -34,7 +34,7 @@ from rich.table import Table
 
 from pipelines import storage
 from pipelines.errors import RunFailed, UserError
-from pipelines.options import LOCAL_RUNNER, OptionParser, whole_number
+from pipelines.options import OptionParser, whole_number
 from pipelines.simulation.assistant import Assistant
 from pipelines.simulation.calibration import DEFAULT_RATES, MOST, STAGES, TELEPHONE, calibrate
 from pipelines.simulation.dialogue import Knobs, simulate
@@ -180,9 +180,9 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
         "Writes dialogue logs of a simulated voice assistant in the canonical format, with the truth as annotations.",
-        f"Beam's own options are taken, too: --runner NAME (default: {LOCAL_RUNNER}, in this process), "
-        "--direct_num_workers 2 --direct_running_mode multi_processing, …. The same seed, rates, share of "
-        "calls, dialogues and shards give the same bytes, whatever the runner and the number of workers. "
+        "Beam's own options are taken, too: --direct_num_workers 2 --direct_running_mode multi_processing, …. "
+        "The same seed, rates, share of calls, dialogues and shards give the same bytes, whatever the runner and the "
+        "number of workers. "
         "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
     )
     add = parser.add_argument
