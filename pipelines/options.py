@@ -22,7 +22,7 @@ LOCAL_RUNNER = "FnApiRunner"
 """The default. Beam's own default, DirectRunner, first tries to download another runner."""
 
 DASK = "dask"
-_OUR_RUNNERS = {DASK: "pipelines.dask_runner.DaskRunner"}
+_OUR_RUNNERS = {LOCAL_RUNNER: "pipelines.local_runner.LocalRunner", DASK: "pipelines.dask_runner.DaskRunner"}
 
 
 class DaskOptions(PipelineOptions):  # type: ignore[misc]
