@@ -140,6 +140,12 @@ class Running:
     log: Path
     forked: Forked
 
+    def until_found(self, folder: Path, pattern: str) -> None:
+        """Waits, while the command works, for a file."""
+        while not list(folder.glob(pattern)):
+            assert self.forked.poll(self.pid) is None, f"it has ended: {self.log.read_text()}"
+            time.sleep(0.005)
+
     def ended(self, seconds: float = 120) -> tuple[int, str]:
         """Waits for its end: the exit code and what was said, its white space made single blanks."""
         until = time.monotonic() + seconds

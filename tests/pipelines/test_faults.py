@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -258,9 +257,7 @@ def test_a_worker_process_that_dies_fails_the_run_and_the_same_command_goes_on(
     write_log(tmp_path / "log.jsonl", 600)
     same = command(output, "--chunk-bytes", "4000")
     running = forked.start(*same, "--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
-    while not list(output.glob("_staging/*/*/results/*.json")):
-        assert forked.poll(running.pid) is None
-        time.sleep(0.02)
+    running.until_found(output, "_staging/*/*/results/*.json")
     processes = psutil.Process(running.pid).children(recursive=True)
     next(
         each for each in processes if each.cmdline()[1:] == ["-m", "apache_beam.runners.worker.sdk_worker_main"]
@@ -281,9 +278,7 @@ def test_a_second_run_on_an_output_is_refused_for_the_same_input_and_works_for_a
     write_log(tmp_path / "log.jsonl", 1_000)
     write_log(tmp_path / "other.jsonl", 10)
     first = forked.start(*command(output, "--chunk-bytes", "4000"))
-    while not list(output.glob("_staging/*/*/results/*.json")):
-        assert forked.poll(first.pid) is None
-        time.sleep(0.02)
+    first.until_found(output, "_staging/*/*/results/*.json")
     code, said = forked(*command(output))
     assert code == 2
     assert said.startswith(f"Another run is labelling this input into {output}: wait until it has ended")

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -165,9 +164,7 @@ def test_a_run_with_two_worker_processes_goes_on_after_a_kill_and_gives_the_same
     output = tmp_path / "out"
     command = [*job.command(output), "--direct_num_workers", "2", "--direct_running_mode", "multi_processing"]
     killed = forked.start(*command)
-    while not list(output.glob("_staging/*/*/results/*.json")):
-        assert forked.poll(killed.pid) is None
-        time.sleep(0.005)
+    killed.until_found(output, "_staging/*/*/results/*.json")
     os.killpg(killed.pid, signal.SIGKILL)
     assert killed.ended()[0] == -signal.SIGKILL
     code, said = forked.start(*command).ended(seconds=300)
