@@ -136,7 +136,7 @@ def pseudonym(key: bytes, value: str) -> str:
 @functools.cache
 def _key(text: str | None, path: str | None) -> bytes:
     if text:
-        found = text.encode()
+        found = os.fsencode(text)  # which may be any bytes
     elif path:
         try:
             found = Path(path).expanduser().read_bytes().strip()

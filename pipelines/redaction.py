@@ -49,6 +49,8 @@ _ALWAYS_MASKED = 9
 _LOCAL = re.compile(r"\d{3}[-. ]\d{4}")
 
 
+# Of one turn it is asked again for each slot, and a text can have megabytes. Few, for that reason.
+@functools.lru_cache(maxsize=4)
 def redacted(text: str) -> str:
     """The text with a `*` for each character of what identifies a person."""
     if _SUSPECT.search(text) is None:
@@ -99,10 +101,13 @@ def _without_number(found: re.Match[str]) -> str:
     return _masked(found)
 
 
-@functools.lru_cache(maxsize=10_000)
 def _identifies(number: str) -> bool:
-    if sum(map(str.isdecimal, number)) >= _ALWAYS_MASKED or _LOCAL.fullmatch(number):
-        return True
+    digits = sum(map(str.isdecimal, number))
+    return digits >= _ALWAYS_MASKED or _LOCAL.fullmatch(number) is not None or _is_phone(number)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_phone(number: str) -> bool:
     for region in REGIONS:
         try:
             if phonenumbers.is_valid_number(phonenumbers.parse(number, region)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,12 @@ def test_without_a_good_key_nothing_is_written(
     assert said in error
     assert error.count("\n") == 1
     assert not (folder / "none").exists()
+
+
+def test_a_key_may_be_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, os.fsdecode(b"\xe9" * 16))
+    expected = hmac.new(b"\xe9" * 16, b"x", hashlib.sha256).hexdigest()[:32]
+    assert Privacy.of([Id.DIALOGUE_ID], redact=False).dialogue_id("x") == expected
 
 
 def test_a_key_in_a_file_is_the_same_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
