@@ -23,7 +23,7 @@ import apache_beam as beam
 import grpc
 import msgspec
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +49,8 @@ _STEP = re.compile(r" \[while running '[^']*'\]")
 
 
 def run(argv: Sequence[str] | None = None) -> RunSummary | None:
-    """Runs the job; `argv` are its options (default: those of the process). A dry run gives None.
+    """Runs the job; `argv` are its options (default: those of the process). A dry run gives None, and so does a
+    template, which only says what is to be done.
 
     Raises `UserError` where the options are wrong, `RunFailed` where the run could not be finished.
     """
@@ -64,6 +65,16 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     try:
         with _alone(plan):
             summary = _published(plan, console)
+            template = beam_options.view_as(GoogleCloudOptions).template_location
+            if summary is None and template is not None:
+                _run(plan, beam_options)
+                out.print(
+                    f"{template} describes the job. When a job of it is done, the same command without "
+                    "--template_location publishes what it has labelled.",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                return None
             if summary is None:
                 summary = _execute(plan, beam_options, console)
             else:
@@ -104,10 +115,7 @@ def _published(plan: Plan, console: Console) -> RunSummary | None:
         for sentence in publish.complete_interrupted(output):
             _say(sentence, console)
         if unsent := track.kept(output):
-            _say(
-                f"MLflow does not have {len(unsent):,} of the runs in {output}: send with: faultline track {output}",
-                console,
-            )
+            _say(f"MLflow lacks {len(unsent):,} of the runs in {output}; send with: faultline track {output}", console)
         for manifest in publish.published(output):
             _check_overlap(plan, manifest)
             _check_limit(plan, manifest)
@@ -240,10 +248,22 @@ def _card(plan: Plan, manifest: Manifest, console: Console) -> list[tuple[str, s
 
 
 def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
-    """Runs the graph; gives the results of all chunks, in the order of the input."""
+    """Runs the graph, unless all of it is done; gives the results of all chunks, in the order of the input."""
+    staging = plan.work.staging
+    # What an earlier try has done, or a job of a template, for which nobody waits.
+    if _lost(plan, len(staging.finished())) is not None:
+        _run(plan, beam_options)
+    results = sorted(staging.results(sorted(staging.finished())), key=lambda each: (each.order, each.chunk))
+    lost = _lost(plan, len(results))
+    if lost is not None:
+        raise RunFailed(f"The runner lost work: {lost}. {_resume(plan)}")
+    return results
+
+
+def _run(plan: Plan, beam_options: PipelineOptions) -> None:
+    """Hands the graph to the runner, and waits for its end."""
     from pipelines import graph
 
-    staging = plan.work.staging
     try:
         pipeline = beam.Pipeline(options=beam_options)
         graph.build(pipeline, plan)
@@ -255,11 +275,6 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
         raise RunFailed(f"The run failed: {_sentence(error)} {_resume(plan)}") from error
     if state != PipelineState.DONE:
         raise RunFailed(f"The run ended as {state}, not as {PipelineState.DONE}. {_resume(plan)}")
-    results = sorted(staging.results(sorted(staging.finished())), key=lambda each: (each.order, each.chunk))
-    lost = _lost(plan, len(results))
-    if lost is not None:
-        raise RunFailed(f"The runner lost work: {lost}. {_resume(plan)}")
-    return results
 
 
 @contextmanager

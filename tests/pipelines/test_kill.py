@@ -147,7 +147,7 @@ def test_a_run_that_is_killed_while_it_tells_mlflow_is_sent_later(
     assert code == -signal.SIGKILL, said
     code, said = forked(*command)
     assert (code, "nothing was changed" in said) == (0, True)
-    assert f"MLflow does not have 1 of the runs in {output}: send with: faultline track {output}" in said
+    assert f"MLflow lacks 1 of the runs in {output}; send with: faultline track {output}" in said
     code, said = forked("track", output)
     assert code == 0, said
     client = MlflowClient(f"sqlite:///{output}/mlflow.db")
