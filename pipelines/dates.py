@@ -10,11 +10,13 @@ _PLACE = re.compile(r"\{date(?::(?P<form>[^{}]+))?\}")
 
 
 def date(text: str) -> dt.date:
-    """For argparse: `YYYY-MM-DD`."""
+    """For argparse: `YYYY-MM-DD`, or `yesterday`, which is that of UTC."""
+    if text == "yesterday":
+        return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
     try:
         return dt.datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date in the form YYYY-MM-DD") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a date in the form YYYY-MM-DD nor yesterday") from None
 
 
 def has_place(path: str) -> bool:

@@ -85,6 +85,8 @@ class OptionParser(argparse.ArgumentParser):
         except (ValueError, ImportError, AttributeError) as error:
             extra = f": install Faultline with the extra {DASK}" if ours.runner == DASK else ""
             self.error(f"cannot use --runner {ours.runner} ({error}){extra}")
+        if "Dataflow" not in ours.runner and any(each.startswith("--template_location") for each in rest):
+            self.error("--template_location goes with --runner DataflowRunner")
         beam_options = PipelineOptions(rest, runner=runner, dask_scheduler=ours.dask_scheduler)
         _share_cores(beam_options.view_as(DirectOptions))
         return ours, beam_options

@@ -148,8 +148,8 @@ def _parser() -> OptionParser:
         "--date",
         type=dates.date,
         metavar="YYYY-MM-DD",
-        help="the day whose logs are labelled: it is put in place of {date} in --input and --output; "
-        "{date:%%Y/%%m/%%d} is another form of it (default: none)",
+        help="the day whose logs are labelled, or yesterday (in UTC): it is put in place of {date} in --input and "
+        "--output; {date:%%Y/%%m/%%d} is another form of it (default: none)",
     )
     add(
         "--model",

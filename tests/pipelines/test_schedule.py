@@ -67,7 +67,7 @@ def test_the_date_is_put_in_place_in_input_and_output() -> None:
         (["--input", "{date}/*", "--output", "out"], "{date}/* has a place for a date: say which with --date"),
         (["--input", "*", "--output", "out/{date}"], "out/{date} has a place for a date: say which with --date"),
         (["--input", "*", "--output", "out", "--date", "2026-03-01"], "--input * is the same for every --date: put"),
-        (["--input", "{date}", "--output", "out", "--date", "1 March"], "'1 March' is not a date in the form"),
+        (["--input", "{date}", "--output", "out", "--date", "1 March"], "'1 March' is neither a date in the form"),
     ],
 )
 def test_a_mistake_with_the_date_is_one_sentence_and_exit_code_2(
