@@ -1,0 +1,323 @@
+"""How `faultline label` grows: measured with one and two workers on this machine, and simulated from there.
+
+    python benchmarks/scaling.py --measure LOG.jsonl [--output DIR]   measures, writes scaling.json, then simulates
+    python benchmarks/scaling.py [--output DIR]                         simulates from DIR/scaling.json
+
+LOG is a plain log in the canonical form, of ten MB or more. A worker is a process of one thread. What is measured:
+how long a worker takes to start, how fast one reader cuts a plain and a gzip file, how long each chunk takes, how many
+turns a second one and two workers label, and how long the launcher then takes to validate and to publish.
+
+The simulation is of one run. Workers start; they cut the files, a file being one task; once all are cut they label the
+chunks, each taking the next one when it is free; then the launcher works alone. A chunk's time is drawn from a
+lognormal distribution with the mean and the variance that were measured. What was not measured is in `Assumed`.
+Writes scaling.md and scaling.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import heapq
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+# A worker is a process of one thread, here as in the runs.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+from matplotlib import pyplot as plt
+from rich.console import Console
+
+from pipelines import settings
+from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
+from pipelines.labelling import label_chunk, load_model
+from pipelines.plan import Plan, find_sources, make_plan
+
+WORKERS = (10, 100, 1_000, 5_000)
+TURNS = (10**6, 10**8, 10**9, 10**10)
+MANY, FEW = 10**9, 10**7
+FILES = (1, 10, 100, 1_000, 10_000)
+CHUNK_FACTORS = (0.25, 1.0, 4.0, 16.0)
+SEED = 7
+MEASURED_BYTES = 1 << 20
+"""Of a chunk while it is measured, so that a small log has some; the simulation has chunks of the usual size."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one worker, and of the launcher."""
+
+    turns_per_chunk: float
+    bytes_per_turn: float
+    """Uncompressed."""
+    chunk_seconds: float
+    chunk_variation: float
+    """Standard deviation of a chunk's seconds over their mean."""
+    start_seconds: float
+    """From the start of the process until the model is loaded."""
+    plain_bytes_per_second: float
+    gzip_bytes_per_second: float
+    """Uncompressed bytes that one reader cuts, with writing them for others."""
+    turns_per_second: dict[str, float]
+    """By number of workers, of whole runs without validation and publication."""
+    finish_seconds: float
+    """Of the launcher, after the last chunk, in a run of `finish_turns`."""
+    finish_turns: int
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What the simulation takes for granted."""
+
+    provision_seconds: float = 120.0
+    """Until a machine of a cloud is there, with its image."""
+    provision_variation: float = 0.3
+    slow_workers: float = 0.01
+    """Share of workers that take `slowness` times as long for everything."""
+    slowness: float = 3.0
+    finish_fixed_seconds: float = 10.0
+    """Of what the launcher does after the last chunk, the part that does not grow."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    turns: int
+    workers: int
+    files: int
+    compressed: bool = True
+    chunk_factor: float = 1.0
+    """Size of a chunk beside the measured one."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a simulated run, by phase."""
+
+    start: float
+    cut: float
+    label: float
+    finish: float
+
+    @property
+    def wall(self) -> float:
+        return self.start + self.cut + self.label + self.finish
+
+
+def measure(log: Path, folder: Path) -> Measured:
+    plan = _plan(log, folder / "chunks")
+    [source] = plan.sources
+    zipped = folder / "log.jsonl.gz"
+    with gzip.open(zipped, "wb", 6) as stream:
+        stream.write(log.read_bytes())
+    started = time.perf_counter()
+    code = "import apache_beam; from pipelines.labelling import load_model; load_model('builtin', '')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    start_seconds = time.perf_counter() - started
+    plain_seconds, chunks = _cut(source, plan)
+    gzip_seconds, _ = _cut(replace(source, path=str(zipped)), plan)
+    load_model("builtin", "")
+    for chunk in chunks:
+        label_chunk(chunk, plan.work)
+    counts = [result.counts for result in plan.work.staging.results([chunk.id for chunk in chunks])]
+    # The last one is not full.
+    seconds = [sum(each.seconds.values()) for each in counts[:-1]]
+    if len(seconds) < 5:
+        raise SystemExit(f"{log} has {len(chunks)} chunks: measure with a larger log.")
+    turns = sum(each.turns for each in counts)
+    times = ChunkSize().bytes / MEASURED_BYTES
+    runs = {workers: _whole_run(log, folder / f"run-{workers}", workers) for workers in (1, 2)}
+    return Measured(
+        turns_per_chunk=statistics.mean(each.turns for each in counts[:-1]) * times,
+        bytes_per_turn=source.size / turns,
+        chunk_seconds=statistics.mean(seconds) * times,
+        # Its parts vary on their own.
+        chunk_variation=statistics.stdev(seconds) / statistics.mean(seconds) / math.sqrt(times),
+        start_seconds=start_seconds,
+        plain_bytes_per_second=source.size / plain_seconds,
+        gzip_bytes_per_second=source.size / gzip_seconds,
+        turns_per_second={str(workers): run["turns_per_second"] for workers, run in runs.items()},
+        # The run's own clock ends with the last chunk; before it begins, the launcher starts as a worker does.
+        finish_seconds=runs[1]["elapsed"] - runs[1]["wall_seconds"] - start_seconds,
+        finish_turns=turns,
+    )
+
+
+def _plan(log: Path, output: Path) -> Plan:
+    asked, _ = settings.parse(["--input", str(log), "--output", str(output), "--chunk-bytes", str(MEASURED_BYTES)])
+    return make_plan(asked, find_sources(asked.inputs), "", load_model("builtin", "").version, None)
+
+
+def _cut(source: SourceFile, plan: Plan) -> tuple[float, list[Chunk]]:
+    spool: Spool = plan.work.staging.spool()
+    started = time.perf_counter()
+    chunks = list(cut(source, spool, plan.work.chunk_size))
+    return time.perf_counter() - started, chunks
+
+
+def _whole_run(log: Path, output: Path, workers: int) -> dict[str, float]:
+    engine = ["--direct_num_workers", str(workers), "--direct_running_mode", "multi_processing", "--no-progress"]
+    command = [sys.executable, "-m", "pipelines.label", "--input", str(log), "--output", str(output), *engine]
+    command += ["--chunk-bytes", str(MEASURED_BYTES)]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    elapsed = time.perf_counter() - started
+    summary: dict[str, float] = json.loads((output / "run.json").read_text())["summary"]
+    return {**summary, "elapsed": elapsed}
+
+
+def simulate(job: Job, measured: Measured, assumed: Assumed) -> Times:
+    """The seconds of one run."""
+    chance = np.random.default_rng(SEED)
+    ready = measured.start_seconds + _lognormal(
+        chance, assumed.provision_seconds, assumed.provision_variation, job.workers
+    )
+    speed = np.where(chance.random(job.workers) < assumed.slow_workers, 1 / assumed.slowness, 1.0)
+    rate = measured.gzip_bytes_per_second if job.compressed else measured.plain_bytes_per_second
+    file_seconds = job.turns / job.files * measured.bytes_per_turn / rate
+    cut_ends = _hand_out([file_seconds] * job.files, ready, speed)
+    # A chunk's parts vary on their own, so one of four times the size varies half as much.
+    chunks = math.ceil(job.turns / (measured.turns_per_chunk * job.chunk_factor))
+    variation = measured.chunk_variation / math.sqrt(job.chunk_factor)
+    seconds = _lognormal(chance, measured.chunk_seconds * job.chunk_factor, variation, chunks)
+    all_cut = float(cut_ends.max())
+    label_ends = _hand_out(seconds.tolist(), np.maximum(ready, all_cut), speed)
+    grows = max(measured.finish_seconds - assumed.finish_fixed_seconds, 0) / measured.finish_turns
+    first = float(ready.min())
+    return Times(
+        start=first,
+        cut=all_cut - first,
+        label=float(label_ends.max()) - all_cut,
+        finish=assumed.finish_fixed_seconds + grows * job.turns,
+    )
+
+
+def _lognormal(chance: np.random.Generator, mean: float, variation: float, size: int) -> np.ndarray:
+    variance = math.log(1 + variation**2)
+    return chance.lognormal(math.log(mean) - variance / 2, math.sqrt(variance), size)
+
+
+def _hand_out(tasks: Iterable[float], ready: np.ndarray, speed: np.ndarray) -> np.ndarray:
+    """When each worker ends, if whoever is free first takes the next task; one without a task: never busy."""
+    free = [(at, worker) for worker, at in enumerate(ready.tolist())]
+    heapq.heapify(free)
+    speeds = speed.tolist()
+    ends = np.zeros(len(free))
+    for task in tasks:
+        at, worker = free[0]
+        end = at + task / speeds[worker]
+        ends[worker] = end
+        heapq.heapreplace(free, (end, worker))
+    return ends
+
+
+def report(measured: Measured, assumed: Assumed, folder: Path) -> None:
+    """Writes scaling.md and scaling.png."""
+    one, two = measured.turns_per_second["1"], measured.turns_per_second["2"]
+    lines = [
+        "| workers | turns a second | efficiency |",
+        "|---|---|---|",
+        f"| 1 | {one:,.0f} | |",
+        f"| 2 | {two:,.0f} | {two / one / 2:.0%} |",
+        "",
+        f"A chunk of {measured.turns_per_chunk:,.0f} turns takes {measured.chunk_seconds:.1f} s, with a deviation of "
+        f"{measured.chunk_variation:.0%}; a worker starts in {measured.start_seconds:.0f} s; one reader cuts "
+        f"{measured.plain_bytes_per_second / 1e6:,.0f} MB/s of a plain file and "
+        f"{measured.gzip_bytes_per_second / 1e6:,.0f} MB/s of what a gzip file expands to; after "
+        f"the last chunk of {measured.finish_turns:,} turns the launcher "
+        f"takes {measured.finish_seconds:.0f} s.",
+    ]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
+
+    lines += _heading("turns, workers")
+    for turns in TURNS:
+        runs = [(workers, simulate(Job(turns, workers, _files(turns)), measured, assumed)) for workers in WORKERS]
+        lines += [_row(f"{turns:,}, {workers:,}", workers, turns, times, measured) for workers, times in runs]
+        hours = [(each.wall - each.finish) / 3600 for _, each in runs]
+        (line,) = left.loglog(WORKERS, hours, "o-", label=f"{turns:,} turns")
+        left.loglog(WORKERS, [each.wall / 3600 for _, each in runs], "--", color=line.get_color())
+    left.set(xlabel="workers", ylabel="hours", title="Until the last chunk is labelled; dashed: with the launcher")
+    left.legend()
+
+    lines += _heading(f"gzip files of {MANY:,} turns, 1,000 workers")
+    cuts, labels = [], []
+    for files in FILES:
+        times = simulate(Job(MANY, 1_000, files), measured, assumed)
+        lines.append(_row(f"{files:,}", 1_000, MANY, times, measured))
+        cuts.append((times.start + times.cut) / 3600)
+        labels.append(times.label / 3600)
+    names = [f"{files:,}" for files in FILES]
+    middle.bar(names, cuts, label="start and cut")
+    middle.bar(names, labels, bottom=cuts, label="label")
+    middle.set(xlabel="gzip files", ylabel="hours", title=f"{MANY:,} turns, 1,000 workers")
+    middle.legend()
+
+    lines += _heading(f"size of a chunk beside the usual one, {FEW:,} turns, 1,000 workers")
+    tails = []
+    for factor in CHUNK_FACTORS:
+        times = simulate(Job(FEW, 1_000, 1_000, chunk_factor=factor), measured, assumed)
+        lines.append(_row(f"{factor:g}", 1_000, FEW, times, measured))
+        tails.append(times.label / (FEW / measured.turns_per_chunk * measured.chunk_seconds / 1_000))
+    right.semilogx(CHUNK_FACTORS, tails, "o-")
+    right.set(xlabel="size of a chunk beside the usual one", ylabel="time to label, beside perfect division")
+    right.set_title(f"{FEW:,} turns, 1,000 workers, of which {assumed.slow_workers:.0%} are slow")
+    figure.savefig(folder / "scaling.png", dpi=80)
+    (folder / "scaling.md").write_text("\n".join(lines) + "\n")
+
+
+def _files(turns: int) -> int:
+    """Gzip files of half a million turns."""
+    return max(1, turns // 500_000)
+
+
+def _heading(what: str) -> list[str]:
+    return [
+        "",
+        f"| {what} | start | cut | label | launcher | wall | worker-hours | of these at work |",
+        "|---" * 8 + "|",
+    ]
+
+
+def _row(what: str, workers: int, turns: int, times: Times, measured: Measured) -> str:
+    busy = turns / measured.turns_per_chunk * measured.chunk_seconds / 3600
+    held = workers * (times.wall - times.finish) / 3600
+    cells = [_time(each) for each in (times.start, times.cut, times.label, times.finish, times.wall)]
+    return f"| {what} | {' | '.join(cells)} | {held:,.1f} | {busy / held:.0%} |"
+
+
+def _time(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:,.1f} h"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="How faultline label grows: measured, and simulated from there.")
+    parser.add_argument("--measure", type=Path, metavar="LOG", help="plain log to measure with, of 10 MB or more")
+    parser.add_argument("--output", type=Path, default=Path("scaling"), metavar="DIR", help="default: %(default)s")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    kept = options.output / "scaling.json"
+    if options.measure is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = measure(options.measure.absolute(), Path(folder))
+        kept.write_text(json.dumps(asdict(measured), indent=2) + "\n")
+    elif kept.is_file():
+        measured = Measured(**json.loads(kept.read_text()))
+    else:
+        parser.error(f"there is no {kept} yet: measure first, with --measure LOG")
+    report(measured, Assumed(), options.output)
+    Console().print(f"{options.output}/scaling.md and scaling.png", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
