@@ -13,7 +13,6 @@ import functools
 import gzip
 import hashlib
 import logging
-import math
 import re
 import sys
 import time
@@ -34,7 +33,7 @@ from rich.table import Table
 
 from pipelines import storage
 from pipelines.errors import RunFailed, UserError
-from pipelines.options import OptionParser, whole_number
+from pipelines.options import OptionParser, fraction, whole_number
 from pipelines.simulation.assistant import Assistant
 from pipelines.simulation.calibration import DEFAULT_RATES, MOST, STAGES, TELEPHONE, calibrate
 from pipelines.simulation.dialogue import Knobs, simulate
@@ -165,17 +164,6 @@ def fault_rates(text: str) -> dict[FailurePoint, float]:
     return rates
 
 
-def share(text: str) -> float:
-    """For argparse: a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
-    return value
-
-
 def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
@@ -205,7 +193,7 @@ def _parser() -> OptionParser:
     )
     add(
         "--telephone",
-        type=share,
+        type=fraction,
         default=TELEPHONE,
         metavar="SHARE",
         help="share of the dialogues, 0 to 1, that are calls on an open telephone line, without a wake word "

@@ -58,8 +58,8 @@ def test_rates_that_are_not_named_keep_their_defaults() -> None:
     [
         (["--fault-rates", "speech=0.1"], "is not STAGE=RATE"),
         (["--fault-rates", "asr=0.9"], "no stage can fail that often"),
-        (["--telephone", "1.5"], "is not a share from 0 to 1"),
-        (["--telephone", "some"], "is not a share from 0 to 1"),
+        (["--telephone", "1.5"], "is not a number from 0 to 1"),
+        (["--telephone", "some"], "is not a number from 0 to 1"),
         (["--shards", "2", "--output", "one.jsonl"], "put a * in the file's name"),
         (["--shards", "99"], "ask for fewer files"),
         (["--output", "fol*der"], "must end with .jsonl or .jsonl.gz"),
