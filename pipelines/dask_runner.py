@@ -30,15 +30,13 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from distributed import Client, Future, LocalCluster
 from distributed.security import Security
 
-from pipelines.options import DaskOptions
+from pipelines.options import DaskOptions, processes_of_this_machine
 
 _IN_FLIGHT = 10_000
 """Tasks that the scheduler is given at a time: it holds about a kilobyte of each, and a run can have millions."""
 _RETRIES = 3
 _PATIENCE = 60.0
 """Seconds that a scheduler may be without a worker."""
-_WORKER_BYTES = 2 << 30
-"""Memory that a worker process on this machine is counted with."""
 
 
 class DaskRunner(PipelineRunner):  # type: ignore[misc]
@@ -122,14 +120,12 @@ def _is_plain(dofn: beam.DoFn) -> bool:
 @contextmanager
 def _client(scheduler: str | None) -> Iterator[Client]:
     if scheduler is None:
-        cores = os.cpu_count() or 1
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        workers = max(1, min(cores, memory // _WORKER_BYTES))
+        workers = processes_of_this_machine()
         with (
             # What can reach a scheduler can run code as its user: on this machine, too, it takes the key of this run.
             LocalCluster(
                 workers,
-                threads_per_worker=math.ceil(cores / workers),
+                threads_per_worker=math.ceil((os.cpu_count() or 1) / workers),
                 # A worker is not to be stopped for the memory that it has: the processes share that of the machine.
                 memory_limit=None,
                 dashboard_address=None,

@@ -10,6 +10,7 @@ On a disk a second run on the same input and output is refused while the first o
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
@@ -23,7 +24,7 @@ import apache_beam as beam
 import grpc
 import msgspec
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,7 @@ from pipelines.credentials import HIDDEN, is_secret, without_secrets
 from pipelines.duplicates import exclude_repeated
 from pipelines.errors import RunFailed, UserError
 from pipelines.logs import logged_ontology
+from pipelines.options import use_the_machine
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
 from pipelines.progress import RunProgress
 from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
@@ -57,6 +59,8 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
     FileSystems.set_options(beam_options)  # the files are looked for before there is a pipeline
     plan = _plan(settings)
+    if settings.limit is None:
+        use_the_machine(beam_options, plan.source_bytes)
     out = Console()
     if settings.dry_run:
         _print_plan(plan, beam_options, out)
@@ -166,6 +170,9 @@ def _check_limit(plan: Plan, manifest: Manifest) -> None:
 def _execute(plan: Plan, beam_options: PipelineOptions, console: Console) -> RunSummary:
     started = time.monotonic()
     output, staging = plan.settings.output, plan.work.staging
+    engine = beam_options.view_as(DirectOptions)
+    if engine.direct_running_mode == "multi_processing":
+        _say(f"{engine.direct_num_workers} processes label, of {os.environ['OMP_NUM_THREADS']} threads each.", console)
     damaged = staging.discard_damaged()
     if damaged:
         _say(f"{len(damaged):,} units of work of an interrupted run are damaged and are done again.", console)

@@ -24,6 +24,13 @@ LOCAL_RUNNER = "FnApiRunner"
 DASK = "dask"
 _OUR_RUNNERS = {LOCAL_RUNNER: "pipelines.local_runner.LocalRunner", DASK: "pipelines.dask_runner.DaskRunner"}
 
+_PROCESSES = {"processes", "direct_num_workers", "direct_running_mode"}
+"""Options that say how many processes work."""
+_PROCESS_BYTES = 2 << 30
+"""Memory that a worker process on this machine is counted with."""
+_WORTH_A_PROCESS = 16 << 20
+"""Bytes of log for each worker process: it takes some seconds until it has started and loaded the model."""
+
 
 class DaskOptions(PipelineOptions):  # type: ignore[misc]
     """Where `--runner dask` finds its workers; Beam knows it, too, so that it gets to the runner."""
@@ -35,6 +42,20 @@ class DaskOptions(PipelineOptions):  # type: ignore[misc]
             metavar="ADDRESS",
             help=f"with --runner {DASK}: address of the scheduler, tcp://HOST:PORT or tls://HOST:PORT "
             "(default: workers on this machine)",
+        )
+
+
+class LocalOptions(PipelineOptions):  # type: ignore[misc]
+    """How many processes of this machine work."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--processes",
+            type=whole_number,
+            metavar="N",
+            help=f"with --runner {LOCAL_RUNNER}: processes that work, which share the cores (default: this one; "
+            "faultline label takes one for each core where the log is large and the memory suffices)",
         )
 
 
@@ -64,10 +85,13 @@ class OptionParser(argparse.ArgumentParser):
             help=f"what does the work: {LOCAL_RUNNER} (processes of this machine), {DASK}, DataflowRunner, "
             "PortableRunner, or another one of Beam's (default: %(default)s)",
         )
+        LocalOptions._add_argparse_args(self)
         DaskOptions._add_argparse_args(self)
         ours, rest = self.parse_known_args(argv)
         if ours.dask_scheduler is not None and ours.runner != DASK:
             self.error(f"--dask-scheduler goes with --runner {DASK}")
+        if ours.processes is not None and ours.runner != LOCAL_RUNNER:
+            self.error(f"--processes goes with --runner {LOCAL_RUNNER}")
         beam_parser = _BeamParser(prog=self.prog, add_help=False, allow_abbrev=False)
         for options in PipelineOptions.__subclasses__():
             options._add_argparse_args(beam_parser)
@@ -87,9 +111,38 @@ class OptionParser(argparse.ArgumentParser):
             self.error(f"cannot use --runner {ours.runner} ({error}){extra}")
         if "Dataflow" not in ours.runner and any(each.startswith("--template_location") for each in rest):
             self.error("--template_location goes with --runner DataflowRunner")
-        beam_options = PipelineOptions(rest, runner=runner, dask_scheduler=ours.dask_scheduler)
+        beam_options = PipelineOptions(
+            rest, runner=runner, dask_scheduler=ours.dask_scheduler, processes=ours.processes
+        )
+        if ours.processes is not None:
+            _start_processes(beam_options.view_as(DirectOptions), ours.processes)
         _share_cores(beam_options.view_as(DirectOptions))
         return ours, beam_options
+
+
+def use_the_machine(options: PipelineOptions, size: int) -> None:
+    """Gives a log of `size` bytes the processes that this machine has and that are worth their start.
+
+    Changes nothing for another runner, nor where the user has said how many.
+    """
+    said = options.get_all_options(drop_default=True)
+    if said["runner"] != _OUR_RUNNERS[LOCAL_RUNNER] or said.keys() & _PROCESSES:
+        return
+    processes = min(processes_of_this_machine(), size // _WORTH_A_PROCESS)
+    if processes > 1:
+        _start_processes(options.view_as(DirectOptions), processes)
+        _share_cores(options.view_as(DirectOptions))
+
+
+def processes_of_this_machine() -> int:
+    """One for each core, or fewer where there is less memory for each than a worker may need."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // _PROCESS_BYTES))
+
+
+def _start_processes(options: DirectOptions, processes: int) -> None:
+    options.direct_num_workers = processes
+    options.direct_running_mode = "multi_processing" if processes > 1 else "in_memory"
 
 
 def _share_cores(options: DirectOptions) -> None:
@@ -100,7 +153,9 @@ def _share_cores(options: DirectOptions) -> None:
     """
     if options.direct_running_mode == "multi_processing":
         cores = os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // (options.direct_num_workers or cores), 1)))
+        # Beam's 0 is as many as there are cores.
+        options.direct_num_workers = options.direct_num_workers or cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // options.direct_num_workers, 1)))
 
 
 class _BeamParser(_BeamArgumentParser):  # type: ignore[misc]
