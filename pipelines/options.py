@@ -28,7 +28,7 @@ _PROCESSES = {"processes", "direct_num_workers", "direct_running_mode"}
 """Options that say how many processes work."""
 _PROCESS_BYTES = 2 << 30
 """Memory that a worker process on this machine is counted with."""
-_WORTH_A_PROCESS = 16 << 20
+_WORTH_A_PROCESS = 32 << 20
 """Bytes of log for each worker process: it takes some seconds until it has started and loaded the model."""
 
 

@@ -43,8 +43,8 @@ MIB = 2**20
 @pytest.mark.parametrize(
     ("options", "size", "memory", "expected"),
     [
-        ([], 31 * MIB, 64 * 2**30, (1, "in_memory")),
-        ([], 100 * MIB, 64 * 2**30, (6, "multi_processing")),
+        ([], 63 * MIB, 64 * 2**30, (1, "in_memory")),
+        ([], 200 * MIB, 64 * 2**30, (6, "multi_processing")),
         ([], 2**40, 64 * 2**30, (8, "multi_processing")),
         ([], 2**40, 7 * 2**30, (3, "multi_processing")),
         (["--processes=1"], 2**40, 64 * 2**30, (1, "in_memory")),
