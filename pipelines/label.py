@@ -172,7 +172,8 @@ def _execute(plan: Plan, beam_options: PipelineOptions, console: Console) -> Run
     output, staging = plan.settings.output, plan.work.staging
     engine = beam_options.view_as(DirectOptions)
     if engine.direct_running_mode == "multi_processing":
-        _say(f"Worker processes: {engine.direct_num_workers}; threads of each: {os.environ['OMP_NUM_THREADS']}.", console)
+        threads = os.environ["OMP_NUM_THREADS"]
+        _say(f"Worker processes: {engine.direct_num_workers}; threads of each: {threads}.", console)
     damaged = staging.discard_damaged()
     if damaged:
         _say(f"{len(damaged):,} units of work of an interrupted run are damaged and are done again.", console)
