@@ -305,7 +305,8 @@ class Model(nn.Module):
         (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         self.tokenizer.tokenizer.save(str(folder / TOKENIZER))
         weights = {name: _smallest(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
-        safetensors.torch.save_file(weights, folder / WEIGHTS)
+        # `save_file` leaves a file that nobody else may read.
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
         digests = {name: _digest(folder / name) for name in (CONFIG, WEIGHTS, TOKENIZER)}
         (folder / MANIFEST).write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         self.version = _version(digests)

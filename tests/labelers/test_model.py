@@ -259,3 +259,7 @@ def test_a_model_on_something_else_than_a_roberta_is_refused(tiny_model_dir: Pat
     _replaced(folder, TOKENIZER, tokenizer.encode())
     with pytest.raises(ModelError, match="a RoBERTa tokenizer is needed"):
         Model.load(folder)
+
+
+def test_whoever_may_read_the_rest_of_a_saved_model_may_read_its_weights(tiny_model_dir: Path) -> None:
+    assert len({(tiny_model_dir / name).stat().st_mode for name in (CONFIG, WEIGHTS, TOKENIZER, MANIFEST)}) == 1
