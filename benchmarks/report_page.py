@@ -119,7 +119,7 @@ def write_output(folder: Path, dialogues: Iterable[Labelled], rejects: Iterable[
         parts=tuple(staging.write_part("0", name, None, tables[name]) for name in TABLES),
     )
     report_of_suites = ValidationReport({name: table.num_rows for name, table in tables.items()}, [])
-    publish(str(output), staging, manifest, {VALIDATION_JSON: report_of_suites.to_json()}, by_date=False)
+    publish(str(output), staging, manifest, {VALIDATION_JSON: report_of_suites.to_json()})
     return output
 
 
