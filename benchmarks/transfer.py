@@ -68,7 +68,12 @@ def main() -> None:
     asked = [FailurePoints.of(half) for half in halves]
     # Each half is scored by the models of the other.
     found = {
-        name: np.concatenate([_probabilities(paths[1 - number], halves[number], asked[number]) for number in range(2)])
+        name: np.concatenate(
+            [
+                each.probabilities(Model.load(path).label(half, infer(half)))
+                for path, half, each in zip(reversed(paths), halves, asked, strict=True)
+            ]
+        )
         for name, paths in models.items()
     }
     truth = np.concatenate([each.truth for each in asked])
@@ -94,13 +99,6 @@ def _trained(output: Path, logs: str, passes: float, *options: str) -> Path:
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         subprocess.run([*command, "--output", str(output), *options], check=True, env=environment)
     return output / "model"
-
-
-def _probabilities(model: Path, dialogues: Sequence[Dialogue], asked: FailurePoints) -> Floats:
-    """(N, 6) of the asked turns."""
-    labels = Model.load(model).label(dialogues, infer(dialogues))
-    turns = asked.pick([labelled.turns for labelled in labels])
-    return np.array([[turn.failure_point_probabilities[point] for point in POINTS] for turn in turns])
 
 
 def _table(found: Mapping[str, Floats], truth: npt.NDArray[np.int64], dialogue: npt.NDArray[np.int64]) -> Table:

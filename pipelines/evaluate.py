@@ -251,7 +251,7 @@ def _model_scores(
     resamples = settings.resamples
     asked = FailurePoints.of(dialogues)
     if asked.dialogues:
-        probabilities = _probabilities(asked, labels)
+        probabilities = asked.probabilities(labels)
         abstained = np.array(asked.pick(_abstained(labels, Label.FAILURE_POINT)))
         scored = score_failure_points(asked, probabilities, _counted(settings, dialogues), resamples, abstained)
         yield from scores("failure_point", MODEL, scored)
@@ -358,12 +358,6 @@ def _score_goal_success(
     return score_success([goal.dialogue for goal in goals], truth, probability, resamples)
 
 
-def _probabilities(asked: FailurePoints, labels: Sequence[DialogueLabels]) -> Floats:
-    """(N, 6) of the asked turns."""
-    turns = asked.pick([labelled.turns for labelled in labels])
-    return np.array([[turn.failure_point_probabilities[point] for point in POINTS] for turn in turns])
-
-
 def _abstained(labels: Sequence[DialogueLabels], label: Label) -> list[list[bool]]:
     return [[label in turn.abstained for turn in labelled.turns] for labelled in labels]
 
@@ -373,7 +367,7 @@ def _graded(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels]) -> 
     graded = {}
     asked = FailurePoints.of(dialogues)
     if asked.dialogues:
-        probabilities = _probabilities(asked, labels)
+        probabilities = asked.probabilities(labels)
         right = probabilities.argmax(axis=1) == asked.truth
         graded["failure_point"] = Graded(probabilities.max(axis=1), right)
         graded[DEFECT] = Graded(1 - probabilities[:, CORRECT], asked.defects)

@@ -59,7 +59,8 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
     FileSystems.set_options(beam_options)  # the files are looked for before there is a pipeline
     plan = _plan(settings)
-    if settings.limit is None:
+    # In another thread it would not be noticed that a process has died.
+    if settings.limit is None and threading.current_thread() is threading.main_thread():
         use_the_machine(beam_options, plan.source_bytes)
     out = Console()
     if settings.dry_run:

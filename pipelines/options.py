@@ -123,12 +123,15 @@ class OptionParser(argparse.ArgumentParser):
 def use_the_machine(options: PipelineOptions, size: int) -> None:
     """Gives a log of `size` bytes the processes that this machine has and that are worth their start.
 
-    Changes nothing for another runner, nor where the user has said how many.
+    Changes nothing for another runner, nor where the user has said how many. Who has set OMP_NUM_THREADS has said how
+    many threads each has.
     """
     said = options.get_all_options(drop_default=True)
     if said["runner"] != _OUR_RUNNERS[LOCAL_RUNNER] or said.keys() & _PROCESSES:
         return
-    processes = min(processes_of_this_machine(), size // _WORTH_A_PROCESS)
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    cores = (os.cpu_count() or 1) // (int(threads) if threads.isdecimal() and int(threads) else 1)
+    processes = min(processes_of_this_machine(), cores, size // _WORTH_A_PROCESS)
     if processes > 1:
         _start_processes(options.view_as(DirectOptions), processes)
         _share_cores(options.view_as(DirectOptions))

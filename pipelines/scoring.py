@@ -103,6 +103,11 @@ class FailurePoints(NamedTuple):
         """(N,)"""
         return np.not_equal(self.truth, CORRECT)
 
+    def probabilities(self, labels: Sequence[DialogueLabels]) -> Floats:
+        """(N, 6), in the order of `POINTS`, out of the labels of every dialogue."""
+        turns = self.pick([labelled.turns for labelled in labels])
+        return np.array([[turn.failure_point_probabilities[point] for point in POINTS] for turn in turns])
+
     def pick(self, values: Sequence[Sequence[T]]) -> list[T]:
         """(N,) out of one value for every turn of every dialogue."""
         return [values[number][index] for number, index in zip(self.dialogues, self.indexes, strict=True)]

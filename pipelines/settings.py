@@ -121,7 +121,7 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
         "Labels dialogue logs: goals, success, intent, slots and the failure point of every turn.",
-        "Beam's own options are taken, too: --direct_num_workers 2 --direct_running_mode multi_processing, …. "
+        "Beam's own options are taken, too. "
         "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
     )
     add = parser.add_argument

@@ -168,9 +168,8 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         PROG,
         "Writes dialogue logs of a simulated voice assistant in the canonical format, with the truth as annotations.",
-        "Beam's own options are taken, too: --direct_num_workers 2 --direct_running_mode multi_processing, …. "
-        "The same seed, rates, share of calls, dialogues and shards give the same bytes, whatever the runner and the "
-        "number of workers. "
+        "Beam's own options are taken, too. The same seed, rates, share of calls, dialogues and shards give the same "
+        "bytes, whatever the runner and the number of workers. "
         "Exit code: 0 done, 1 the run failed and published nothing, 2 the options are wrong.",
     )
     add = parser.add_argument

@@ -35,7 +35,7 @@ class TrackSettings(NamedTuple):
 def note(run: LabelRun) -> tuple[str, str]:
     """Path below the output, and text, of what is kept of a run until MLflow has it."""
     # In the order that its counts have, which is theirs in MLflow.
-    return f"{UNTRACKED}/{run.attempt}.json", msgspec.json.format(msgspec.json.encode(run), indent=2).decode()
+    return _path(run), msgspec.json.format(msgspec.json.encode(run), indent=2).decode()
 
 
 def keep(output: str, run: LabelRun) -> str:
@@ -48,7 +48,7 @@ def keep(output: str, run: LabelRun) -> str:
 
 def forget(output: str, run: LabelRun) -> None:
     """Deletes what is kept of a run, if it is. Raises `OSError`."""
-    storage.delete([_place(output, note(run)[0])])
+    storage.delete([_place(output, _path(run))])
 
 
 def kept(output: str) -> list[str]:
@@ -88,6 +88,10 @@ def parse(argv: Sequence[str]) -> TrackSettings:
     if storage.has_folders(output) and not Path(output).is_dir():
         raise UserError(f"There is no folder {output}: name the --output of faultline label.")
     return TrackSettings(output, options.mlflow_tracking_uri)
+
+
+def _path(run: LabelRun) -> str:
+    return f"{UNTRACKED}/{run.attempt}.json"
 
 
 def _place(output: str, path: str) -> str:

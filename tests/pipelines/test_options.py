@@ -76,3 +76,14 @@ def test_a_large_log_gets_the_processes_that_the_machine_has(
 def test_processes_are_of_this_machine() -> None:
     with pytest.raises(UserError, match="--processes goes with --runner FnApiRunner"):
         OptionParser("faultline", "").parse_with_beam(["--processes=2", "--runner=PortableRunner"])
+
+
+def test_whoever_says_how_many_threads_gets_as_many_processes_as_the_cores_are_enough_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**30}.__getitem__)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    _, parsed = OptionParser("faultline", "").parse_with_beam([])
+    use_the_machine(parsed, 2**40)
+    assert parsed.view_as(DirectOptions).direct_num_workers == 2
