@@ -5,7 +5,8 @@
 
 LOG is a plain log in the canonical form, of ten MB or more. A worker is a process of one thread. What is measured:
 how long a worker takes to start, how fast one reader cuts a plain and a gzip file, how long each chunk takes, how many
-turns a second one and two workers label, and how long the launcher then takes to validate and to publish.
+turns a second one and two workers label, how long the launcher then takes to validate and to publish, and, from some
+copies of these labels, how much of that every further turn takes.
 
 The simulation is of one run. Workers start; they cut the files, a file being one task; once all are cut they label the
 chunks, each taking the next one when it is free; then the launcher works alone. A chunk's time is drawn from a
@@ -34,6 +35,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from matplotlib import pyplot as plt
 from rich.console import Console
 
@@ -41,6 +44,9 @@ from pipelines import settings
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
 from pipelines.labelling import label_chunk, load_model
 from pipelines.plan import Plan, find_sources, make_plan
+from pipelines.results import ChunkResult, parts_by_table
+from pipelines.staging import Staging
+from pipelines.validation import validate_parts
 
 WORKERS = (10, 100, 1_000, 5_000)
 TURNS = (10**6, 10**8, 10**9, 10**10)
@@ -48,8 +54,12 @@ MANY, FEW = 10**9, 10**7
 FILES = (1, 10, 100, 1_000, 10_000)
 CHUNK_FACTORS = (0.25, 1.0, 4.0, 16.0)
 SEED = 7
+VALIDATED_TURNS = 1_000_000
+"""Turns of the copies that are validated, at least."""
 MEASURED_BYTES = 1 << 20
 """Of a chunk while it is measured, so that a small log has some; the simulation has chunks of the usual size."""
+MEASURED_CHUNKS = 20
+"""Chunks that are measured one by one, at most."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Measured:
     finish_seconds: float
     """Of the launcher, after the last chunk, in a run of `finish_turns`."""
     finish_turns: int
+    validate_seconds_per_turn: float
+    """Of the launcher, of which the validation is all that grows with the log."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,6 @@ class Assumed:
     slow_workers: float = 0.01
     """Share of workers that take `slowness` times as long for everything."""
     slowness: float = 3.0
-    finish_fixed_seconds: float = 10.0
-    """Of what the launcher does after the last chunk, the part that does not grow."""
 
 
 @dataclass(frozen=True)
@@ -126,20 +136,20 @@ def measure(log: Path, folder: Path) -> Measured:
     start_seconds = time.perf_counter() - started
     plain_seconds, chunks = _cut(source, plan)
     gzip_seconds, _ = _cut(replace(source, path=str(zipped)), plan)
+    # The last one is not full.
+    chunks = chunks[:-1][:MEASURED_CHUNKS]
+    if len(chunks) < 5:
+        raise SystemExit(f"{log} has {source.size:,} bytes: measure with a larger log.")
     load_model("builtin", "")
     for chunk in chunks:
         label_chunk(chunk, plan.work)
-    counts = [result.counts for result in plan.work.staging.results([chunk.id for chunk in chunks])]
-    # The last one is not full.
-    seconds = [sum(each.seconds.values()) for each in counts[:-1]]
-    if len(seconds) < 5:
-        raise SystemExit(f"{log} has {len(chunks)} chunks: measure with a larger log.")
-    turns = sum(each.turns for each in counts)
+    results = list(plan.work.staging.results([chunk.id for chunk in chunks]))
+    seconds = [sum(result.counts.seconds.values()) for result in results]
     times = ChunkSize().bytes / MEASURED_BYTES
     runs = {workers: _whole_run(log, folder / f"run-{workers}", workers) for workers in (1, 2)}
     return Measured(
-        turns_per_chunk=statistics.mean(each.turns for each in counts[:-1]) * times,
-        bytes_per_turn=source.size / turns,
+        turns_per_chunk=statistics.mean(result.counts.turns for result in results) * times,
+        bytes_per_turn=source.size / runs[1]["turns"],
         chunk_seconds=statistics.mean(seconds) * times,
         # Its parts vary on their own.
         chunk_variation=statistics.stdev(seconds) / statistics.mean(seconds) / math.sqrt(times),
@@ -149,8 +159,39 @@ def measure(log: Path, folder: Path) -> Measured:
         turns_per_second={str(workers): run["turns_per_second"] for workers, run in runs.items()},
         # The run's own clock ends with the last chunk; before it begins, the launcher starts as a worker does.
         finish_seconds=runs[1]["elapsed"] - runs[1]["wall_seconds"] - start_seconds,
-        finish_turns=turns,
+        finish_turns=int(runs[1]["turns"]),
+        validate_seconds_per_turn=_validation(plan.work.staging, results, folder / "copies"),
     )
+
+
+def _validation(staging: Staging, results: Sequence[ChunkResult], folder: Path) -> float:
+    """Seconds that a turn more takes: of many copies of these labels, beside one."""
+    turns = sum(result.counts.turns for result in results)
+    copies = max(2, math.ceil(VALIDATED_TURNS / turns))
+    parts = {name: [staging.part(part) for part in of] for name, of in parts_by_table(results).items()}
+    copied: dict[str, list[str]] = {name: [] for name in parts}
+    for name, paths in parts.items():
+        for number, path in enumerate(paths):
+            table = pq.read_table(path, partitioning=None)
+            column = table.schema.get_field_index("dialogue_id")
+            for copy in range(copies):
+                renamed = table
+                if column >= 0:
+                    # Other dialogues, as none may be there twice.
+                    ids = pc.binary_join_element_wise(table["dialogue_id"], str(copy), "-")
+                    renamed = table.set_column(column, table.schema.field(column), ids)
+                target = folder / name / f"{copy}-{number}.parquet"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(renamed, target)
+                copied[name].append(str(target))
+    seconds = []
+    for each in (parts, copied):
+        started = time.perf_counter()
+        report = validate_parts(each)
+        seconds.append(time.perf_counter() - started)
+        if not report.success:
+            raise SystemExit(report.describe_failure())
+    return (seconds[1] - seconds[0]) / (turns * (copies - 1))
 
 
 def _plan(log: Path, output: Path) -> Plan:
@@ -192,13 +233,13 @@ def simulate(job: Job, measured: Measured, assumed: Assumed) -> Times:
     seconds = _lognormal(chance, measured.chunk_seconds * job.chunk_factor, variation, chunks)
     all_cut = float(cut_ends.max())
     label_ends = _hand_out(seconds.tolist(), np.maximum(ready, all_cut), speed)
-    grows = max(measured.finish_seconds - assumed.finish_fixed_seconds, 0) / measured.finish_turns
+    more = job.turns - measured.finish_turns
     first = float(ready.min())
     return Times(
         start=first,
         cut=all_cut - first,
         label=float(label_ends.max()) - all_cut,
-        finish=assumed.finish_fixed_seconds + grows * job.turns,
+        finish=measured.finish_seconds + measured.validate_seconds_per_turn * more,
     )
 
 
@@ -235,7 +276,8 @@ def report(measured: Measured, assumed: Assumed, folder: Path) -> None:
         f"{measured.plain_bytes_per_second / 1e6:,.0f} MB/s of a plain file and "
         f"{measured.gzip_bytes_per_second / 1e6:,.0f} MB/s of what a gzip file expands to; after "
         f"the last chunk of {measured.finish_turns:,} turns the launcher "
-        f"takes {measured.finish_seconds:.0f} s.",
+        f"takes {measured.finish_seconds:.0f} s, and {measured.validate_seconds_per_turn * 1e6:.0f} microseconds for "
+        "every turn more.",
     ]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
 

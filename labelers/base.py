@@ -50,12 +50,14 @@ class EncodedOntology(NamedTuple):
     """(I, E)"""
     slot_vectors: Tensor
     """(S, E)"""
+    slots_by_intent: dict[str, frozenset[str]]
+    """the slots of the services that have an intent"""
 
     @classmethod
     def of(cls, ontology: Ontology, intent_vectors: Tensor, slot_vectors: Tensor) -> EncodedOntology:
         """The ontology with these vectors, which are in the order of its names."""
         intents, slots = [each.name for each in ontology.intents], [each.name for each in ontology.slots]
-        return cls(ontology, intents, slots, intent_vectors, slot_vectors)
+        return cls(ontology, intents, slots, intent_vectors, slot_vectors, ontology.slots_by_intent)
 
 
 class Encoded(NamedTuple):

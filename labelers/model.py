@@ -48,7 +48,7 @@ from schemas.log import Dialogue, FailurePoint
 from schemas.ontology import Intent, Ontology, SlotType, words
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TURN_BUDGET = 512
 """Padded turns of a batch of windows."""
 CACHED_PAIRS = 16_384
@@ -134,7 +134,7 @@ class Model(nn.Module):
         ]
         success = self.goal_evaluation.decode(encoded, turns_of_goals)
         intents = self.intent.decode(encoded)
-        slots = self.slots.decode(encoded)
+        slots = self.slots.decode(encoded, intents)
         points = self.failure_point.decode(encoded)
         rephrases = self.rephrase.decode(encoded)
         labels = []

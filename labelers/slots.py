@@ -1,15 +1,18 @@
 """Slots: the values that the user meant, from two sources.
 
 - Spans of the request: each token begins a value, continues one or is outside (BIO; Ramshaw and Marcus 1995);
-  the span's vector is then compared with the names of the ontology's slots.
+  the span's vector is then compared with the names of the ontology's slots. As sure as the turn's intent is, the
+  slot is one of a service that has this intent.
 - What the assistant's own understanding proposed, here or one turn later, in any hypothesis: each
   (slot, value) is accepted or not. This finds values that are not words of the request (`requested = phone`).
 
-Where both find the same slot with the same value, or in the same place, it is one slot: the proposed one.
+Where both find the same slot with the same value, or in the same place, it is one slot: the proposed one. Of
+proposals of one slot, of which one is a piece of the other (`the`, `the long road`), the surer is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,12 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
+from labelers.intent import IntentLabel
 from schemas.labels import Label, SlotLabel
 from schemas.log import Dialogue, Slot, Turn
 
 OUTSIDE, BEGIN, INSIDE = range(3)
 _SOURCES = 4
 """What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
+_ELSEWHERE = 0.02
+"""Probability at least that a span is a slot of another service than the turn's intent, however sure that is: a
+request can be about two things."""
 _SPANS = 4_096
 """Spans that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
 
@@ -49,8 +56,10 @@ class SlotLabeler(Labeler):
 
     def __init__(self, config: LabelerConfig) -> None:
         super().__init__()
-        self.token_tags = nn.Linear(config.token_width, 3)
-        self.state_tags = nn.Linear(config.width, 3)
+        self.token = nn.Linear(config.token_width, config.width)
+        self.state = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.tags = nn.Linear(config.width, 3)
         self.span = nn.Linear(config.token_width + config.width, config.token_width)
         self.name = nn.Linear(config.token_width, config.token_width)
         self.scale = nn.Parameter(torch.tensor(3.0))
@@ -58,8 +67,12 @@ class SlotLabeler(Labeler):
         self.proposal = nn.Linear(config.token_width, config.width)
 
     def logits(self, encoded: Encoded) -> Tensor:
-        tags = self.token_tags(encoded.user_tokens.to(self.token_tags.weight.dtype))
-        tags = tags + self.state_tags(encoded.states)[:, None]
+        tokens = encoded.user_tokens[encoded.user_mask].to(self.token.weight.dtype)
+        # What a token is depends on what was asked before, which the turn's state knows.
+        states = self.state(encoded.states)[encoded.user_mask.nonzero()[:, 0]]
+        known = self.tags(self.dropout(functional.gelu(self.token(tokens) + states)))
+        tags = known.new_zeros(*encoded.user_mask.shape, 3)
+        tags[encoded.user_mask] = known
         return torch.flatten(tags, 0, 1)
 
     def targets(self, encoded: Encoded) -> Tensor:
@@ -79,10 +92,10 @@ class SlotLabeler(Labeler):
     def loss(self, encoded: Encoded) -> Tensor:
         return super().loss(encoded) + self._name_loss(encoded) + self._proposal_loss(encoded)
 
-    def decode(self, encoded: Encoded) -> list[SlotsLabel]:
-        """One decision a turn."""
+    def decode(self, encoded: Encoded, intents: Sequence[IntentLabel]) -> list[SlotsLabel]:
+        """One decision a turn, given the turns' intents."""
         found = self._accepted(encoded)
-        for row, slots in enumerate(self._spans(encoded)):
+        for row, slots in enumerate(self._spans(encoded, intents)):
             known = list(found[row])
             found[row] += [slot for slot in slots if not any(_same(slot, each) for each in known)]
         threshold = float(self.threshold)
@@ -90,7 +103,7 @@ class SlotLabeler(Labeler):
 
     # Spans
 
-    def _spans(self, encoded: Encoded) -> list[list[SlotLabel]]:
+    def _spans(self, encoded: Encoded, intents: Sequence[IntentLabel]) -> list[list[SlotLabel]]:
         n, u = encoded.user_mask.shape
         slots: list[list[SlotLabel]] = [[] for _ in range(n)]
         if not encoded.ontology.slots or not u:
@@ -114,7 +127,8 @@ class SlotLabeler(Labeler):
         sures: list[float] = []
         names: list[int] = []
         for part in (spans[index : index + _SPANS] for index in range(0, len(spans), _SPANS)):
-            decided = torch.softmax(self._name_logits(encoded, part), dim=-1).max(dim=-1)
+            allowed = _allowed(encoded, [intents[row] for row, _, _ in part])
+            decided = torch.softmax(self._name_logits(encoded, part) + allowed, dim=-1).max(dim=-1)
             sures += decided.values.tolist()
             names += decided.indices.tolist()
         turns = _turns(encoded)
@@ -173,10 +187,8 @@ class SlotLabeler(Labeler):
         for row, (name, value), sure in zip(proposals.turns, proposals.keys, accepted, strict=True):
             if sure >= 0.5:
                 said = Slot.said_in(turns[row].text or "", name, value)
-                slot = SlotLabel(name, value, said.start, said.end, sure)
-                if not any(_same(slot, each) for each in found[row]):
-                    found[row].append(slot)
-        return found
+                found[row].append(SlotLabel(name, value, said.start, said.end, sure))
+        return [_distinct(slots) for slots in found]
 
     def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
         """(P, 2): not meant, meant."""
@@ -234,6 +246,38 @@ def _proposals(encoded: Encoded) -> _Proposals:
                 found.keys.append(key)
                 found.sources.append(known)
     return found
+
+
+def _allowed(encoded: Encoded, intents: Sequence[IntentLabel]) -> Tensor:
+    """(spans, S) log-probabilities that a span of a turn of that intent is one of these slots."""
+    ontology = encoded.ontology
+    places = {name: index for index, name in enumerate(ontology.slots)}
+    probabilities = torch.ones(len(intents), len(places))
+    columns: dict[frozenset[str], Tensor] = {}
+    for row, intent in enumerate(intents):
+        own = ontology.slots_by_intent.get(intent.name or "")
+        # Nothing is known of an intent without slots, such as a greeting.
+        if own and intent.confidence is not None:
+            if own not in columns:
+                columns[own] = torch.tensor([places[name] for name in own])
+            probabilities[row] = max(1 - intent.confidence, _ELSEWHERE)
+            probabilities[row, columns[own]] = 1.0
+    return probabilities.log().to(encoded.states.device)
+
+
+def _distinct(slots: Sequence[SlotLabel]) -> list[SlotLabel]:
+    """The proposals without those that a surer one makes superfluous, in their order."""
+    kept: list[SlotLabel] = []
+    for slot in sorted(slots, key=lambda each: -each.confidence):
+        if not any(_same(slot, each) or _overlap(slot, each) for each in kept):
+            kept.append(slot)
+    return [slot for slot in slots if any(slot is each for each in kept)]
+
+
+def _overlap(one: SlotLabel, other: SlotLabel) -> bool:
+    """Whether they are one slot, and one's value is a run of the other's words."""
+    pieces = (f" {one.value.lower()} ", f" {other.value.lower()} ")
+    return one.name == other.name and (pieces[0] in pieces[1] or pieces[1] in pieces[0])
 
 
 def _same(one: SlotLabel, other: SlotLabel) -> bool:

@@ -305,11 +305,11 @@ def _calibrate(labeler: Labeler, logits: list[Tensor], answers: list[Tensor], pr
     running = correct[order].cumsum(0) / torch.arange(1, len(order) + 1)
     # Equal confidences are kept together or not at all.
     ends = torch.cat([sure[order][:-1] > sure[order][1:], torch.tensor([True])])
-    kept = ((running >= precision) & ends).nonzero()
-    count = int(kept[-1]) + 1 if len(kept) else 0
     # From logs like these all answers may be right often enough; from others they are not. An answer that is more
     # likely wrong than right is never to be trusted.
-    labeler.threshold.fill_(max(float(sure[order[count - 1]]), 0.5) if count else NEVER)
+    kept = ((running >= precision) & ends & (sure[order] >= 0.5)).nonzero()
+    count = int(kept[-1]) + 1 if len(kept) else 0
+    labeler.threshold.fill_(float(sure[order[count - 1]]) if count else NEVER)
     return {
         "temperature": float(labeler.temperature),
         "threshold": float(labeler.threshold),

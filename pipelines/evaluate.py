@@ -65,7 +65,7 @@ from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log
 from schemas.formats import formats, get_format
 from schemas.formats.dstc2 import Dstc2Format
 from schemas.labels import DialogueLabels, Label
-from schemas.log import Dialogue, FailurePoint
+from schemas.log import Dialogue, FailurePoint, TurnAnnotation
 from schemas.ontology import Ontology, OntologyError
 
 ALL = "all"
@@ -170,7 +170,11 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         rejected=rejected,
         failure_points=[str(point) for point in _counted(settings, dialogues)],
         resamples=settings.resamples,
-        scores=[*_model_scores(settings, dialogues, labels), *_baseline_scores(settings, training, dialogues)],
+        scores=[
+            *_model_scores(settings, dialogues, labels),
+            *_scores_by_familiarity(model.ontology, dialogues, labels, settings.resamples),
+            *_baseline_scores(settings, training, dialogues),
+        ],
         confusion=_confusion(dialogues, labels).tolist(),
         coverage=[each for label, answers in graded.items() for each in coverages(label, answers)],
         reliability=[each for label, answers in graded.items() for each in reliability_bins(label, answers)],
@@ -276,6 +280,26 @@ def _slot_scores(
         kinds["act_slot_value"] = act_slot_values
     for label, items in kinds.items():
         yield from scores(label, predictor, score_items(dialogues, frames, items, settings.resamples))
+
+
+def _scores_by_familiarity(
+    learned: Ontology, dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int
+) -> Iterator[Score]:
+    """Intents and slots of services that the model was trained on, and of those that it was not, if there are both."""
+    services = {service.service_name for service in learned.services}
+    annotated = (turn.annotation for dialogue in dialogues for turn in dialogue.turns)
+    domains = {each.domain for each in annotated if each is not None and each.domain is not None}
+    frames = [[Frame(turn.intent, turn.slots) for turn in labelled.turns] for labelled in labels]
+    parts = {"seen in training": domains & services, "not seen in training": domains - services}
+    for name, part in parts.items() if all(parts.values()) else ():
+
+        def counts(annotation: TurnAnnotation, part: set[str] = part) -> bool:
+            return annotation.domain in part
+
+        intents = score_intents(dialogues, frames, resamples, counts=counts)
+        slots = score_items(dialogues, frames, slot_spans, resamples, counts)
+        yield from scores("intent", MODEL, intents, "service", name)
+        yield from scores("slot_spans", MODEL, slots, "service", name)
 
 
 def _sliced_defects(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -22,6 +22,20 @@ PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 NOTHING = "-"
 """In a cell: not defined here."""
+_SLICES = {
+    "Defects, by what the log says of the turn": {
+        ("failure_point", "defect_f1"): "defect_f1",
+        ("failure_point", "defect_average_precision"): "defect_average_precision",
+        ("failure_point", "defect_coverage_at_95"): "defect_coverage_at_95",
+    },
+    "Intents and slots, by whether the model knows their service": {
+        ("intent", "accuracy"): "intent accuracy",
+        ("slot_spans", "precision"): "slot precision",
+        ("slot_spans", "recall"): "slot recall",
+        ("slot_spans", "f1"): "slot F1",
+    },
+}
+"""Tables of slices: (label, metric) of each column, and its heading."""
 
 
 class Score(Struct):
@@ -148,8 +162,9 @@ def show(evaluation: Evaluation, console: Console) -> None:
         console.print(_classes_table(evaluation))
     if evaluation.coverage:
         console.print(_coverage_table(evaluation))
-    if any(each.slice_by for each in evaluation.scores):
-        console.print(_slices_table(evaluation))
+    for title, metrics in _SLICES.items():
+        if any(each.slice_by and (each.label, each.metric) in metrics for each in evaluation.scores):
+            console.print(_slices_table(evaluation, title, metrics))
 
 
 def _scores_table(evaluation: Evaluation) -> Table:
@@ -212,18 +227,17 @@ def _coverage_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _slices_table(evaluation: Evaluation) -> Table:
-    table = Table("by", "of", title="Defects, by what the log says of the turn", title_justify="left")
-    metrics = ("defect_f1", "defect_average_precision", "defect_coverage_at_95")
-    for header in ("turns", *metrics):
+def _slices_table(evaluation: Evaluation, title: str, metrics: Mapping[tuple[str, str], str]) -> Table:
+    table = Table("by", "of", title=title, title_justify="left")
+    for header in ("turns", *metrics.values()):
         table.add_column(header, justify="right")
-    by_slice: dict[tuple[str, str], dict[str, Score]] = {}
+    by_slice: dict[tuple[str, str], dict[tuple[str, str], Score]] = {}
     for each in evaluation.scores:
-        if each.slice_by is not None and each.slice is not None:
-            by_slice.setdefault((each.slice_by, each.slice), {})[each.metric] = each
+        if each.slice_by is not None and each.slice is not None and (each.label, each.metric) in metrics:
+            by_slice.setdefault((each.slice_by, each.slice), {})[each.label, each.metric] = each
     for (by, of), row in by_slice.items():
         questions = next(iter(row.values())).questions
-        table.add_row(by, escape(of), f"{questions:,}", *(_cell(row[metric]) for metric in metrics))
+        table.add_row(by, escape(of), f"{questions:,}", *(_cell(row.get(metric)) for metric in metrics))
     return table
 
 

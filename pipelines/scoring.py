@@ -46,7 +46,7 @@ from labelers.metrics import (
 )
 from labelers.rephrase import annotated_rephrases
 from schemas.labels import DialogueLabels, GoalLabels, SlotLabel
-from schemas.log import Dialogue, FailurePoint, Slot
+from schemas.log import Dialogue, FailurePoint, Slot, TurnAnnotation
 
 T = TypeVar("T")
 OUTCOMES = ("failure", "success")
@@ -247,17 +247,25 @@ def score_rephrases(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabe
 # Intent and slots
 
 
+def _all(annotation: TurnAnnotation) -> bool:
+    return True
+
+
 def score_intents(
     dialogues: Sequence[Dialogue],
     frames: Sequence[Sequence[Frame]],
     resamples: int,
     abstained: Sequence[Sequence[bool]] | None = None,
+    counts: Callable[[TurnAnnotation], bool] = _all,
 ) -> Scored | None:
-    """Accuracy of one frame a turn. `abstained`, one a turn, if given, adds `trusted` and `trusted_accuracy`."""
+    """Accuracy of one frame a turn. `abstained`, one a turn, if given, adds `trusted` and `trusted_accuracy`.
+
+    `counts` says of an annotated turn whether it is asked about.
+    """
     places, right, unsure = [], [], []
     for number, dialogue in enumerate(dialogues):
         for index, turn in enumerate(dialogue.turns):
-            if turn.annotation and turn.annotation.intent is not None:
+            if turn.annotation and turn.annotation.intent is not None and counts(turn.annotation):
                 places.append(number)
                 right.append(frames[number][index].intent == turn.annotation.intent)
                 unsure.append(abstained is not None and abstained[number][index])
@@ -288,23 +296,24 @@ def score_items(
     frames: Sequence[Sequence[Frame]],
     items: Callable[[Frame], set[tuple[object, ...]]],
     resamples: int,
+    counts: Callable[[TurnAnnotation], bool] = _all,
 ) -> Scored | None:
     """Precision, recall and F1 of the items of one frame a turn, over the turns with annotated slots (micro).
 
-    None also where the annotation has no such item at all.
+    None also where the annotation has no such item at all. `counts` as for `score_intents`.
     """
-    places, counts = [], []
+    places, compared = [], []
     for number, dialogue in enumerate(dialogues):
         for index, turn in enumerate(dialogue.turns):
-            if turn.annotation and turn.annotation.slots is not None:
+            if turn.annotation and turn.annotation.slots is not None and counts(turn.annotation):
                 truth = items(Frame(turn.annotation.intent, turn.annotation.slots))
                 said = items(frames[number][index])
                 places.append(number)
-                counts.append((len(truth & said), len(said - truth), len(truth - said)))
-    if not any(right or missed for right, _, missed in counts):
+                compared.append((len(truth & said), len(said - truth), len(truth - said)))
+    if not any(right or missed for right, _, missed in compared):
         return None
     sample = Sample(places, resamples)
-    right, wrong, missed = np.array(counts).T
+    right, wrong, missed = np.array(compared).T
     return _scored(sample, found(sample, right, wrong, missed))
 
 

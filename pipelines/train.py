@@ -408,7 +408,8 @@ def _parser() -> OptionParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="intents and slots of an input in SGD's schema form, once each (default: the names in its annotations)",
+        help="intents and slots of an input in SGD's schema form, once for all or once each; '' for the names in its "
+        "annotations (default: the names in its annotations)",
     )
     add(
         "--annotations",

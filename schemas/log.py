@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from schemas.rejects import RecordError, RejectReason, Stage
 
-LOG_SCHEMA_VERSION = "1.0"
+LOG_SCHEMA_VERSION = "1.1"
 TURN_LIMIT = 20_000
 """Turns of a dialogue at most: it is labelled whole."""
 OBJECT_LIMIT = 1_000_000
@@ -154,6 +154,7 @@ class TurnAnnotation(Record):
     """What a person (or a simulator) says is true of a turn. All optional."""
 
     transcript: Annotated[str | None, Meta(description="What the user really said.")] = None
+    domain: Annotated[str | None, Meta(description="Of the intent: the service that has it in the ontology.")] = None
     intent: str | None = None
     slots: Annotated[list[Slot] | None, Meta(description="Null: not annotated. Empty: no slots.")] = None
     goal_id: Annotated[str | None, Meta(description="Turns with the same id belong to one goal.")] = None
@@ -462,6 +463,7 @@ _TURN = pa.struct(
             pa.struct(
                 [
                     ("transcript", _STRING),
+                    ("domain", _STRING),
                     ("intent", _STRING),
                     ("slots", pa.list_(_SLOT)),
                     ("goal_id", _STRING),

@@ -1,7 +1,8 @@
 """What an assistant can be asked: its intents and slots, in the form of the Schema-Guided Dialogue schema.
 
 Form: Rastogi et al., *Towards Scalable Multi-domain Conversational Agents: The Schema-Guided Dialogue Dataset*
-(AAAI 2020): a list of services, each `{service_name, description, slots, intents}`. Only names are required.
+(AAAI 2020): a list of services, each `{service_name, description, slots, intents}`. Only names are required. That no
+intent is active is `NONE` there, which no service lists: reading a file adds it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from msgspec import Struct
 from schemas.log import Dialogue
 
 Named = TypeVar("Named", "Intent", "SlotType")
+
+NO_INTENT = "NONE"
+"""SGD's name for the intent of a turn that asks for nothing."""
 
 
 class OntologyError(ValueError):
@@ -47,6 +51,9 @@ class Service(Struct, frozen=True, omit_defaults=True):
     slots: tuple[SlotType, ...] = ()
 
 
+_NOTHING = Intent(NO_INTENT, "the user asks for nothing, says thank you or good bye")
+
+
 class Ontology(Struct, frozen=True):
     """All services of one assistant. An empty one means: nothing is known."""
 
@@ -54,11 +61,14 @@ class Ontology(Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> Ontology:
-        """The ontology in a JSON file of SGD's schema form. Raises `OntologyError`, `OSError`."""
+        """The ontology in a JSON file of SGD's schema form, and `NO_INTENT`. Raises `OntologyError`, `OSError`."""
         try:
-            return cls(services=msgspec.json.decode(path.read_bytes(), type=tuple[Service, ...]))
+            ontology = cls(services=msgspec.json.decode(path.read_bytes(), type=tuple[Service, ...]))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise OntologyError(f"{path} is not an ontology in SGD's schema form: {error}") from None
+        if not ontology.intents or any(intent.name == NO_INTENT for intent in ontology.intents):
+            return ontology
+        return cls(services=(*ontology.services, Service("", intents=(_NOTHING,))))
 
     @property
     def intents(self) -> list[Intent]:
@@ -69,6 +79,16 @@ class Ontology(Struct, frozen=True):
     def slots(self) -> list[SlotType]:
         """Every slot once, by name, in alphabetical order."""
         return _by_name(slot for service in self.services for slot in service.slots)
+
+    @property
+    def slots_by_intent(self) -> dict[str, frozenset[str]]:
+        """For every intent the names of all slots of the services that have it."""
+        found: dict[str, frozenset[str]] = {}
+        for service in self.services:
+            slots = frozenset(slot.name for slot in service.slots)
+            for intent in service.intents:
+                found[intent.name] = found[intent.name] | slots if intent.name in found else slots
+        return found
 
 
 NAME_LIMIT = 200
@@ -84,9 +104,9 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
     slots: dict[str, set[str]] = {}
     for dialogue in dialogues:
         for turn in dialogue.turns:
-            domain = next((each.domain for each in turn.nlu if each.domain), "")
             heard = [(each.domain or "", each.intent, each.slots) for each in turn.nlu]
             if annotations and turn.annotation:
+                domain = turn.annotation.domain or next((each.domain for each in turn.nlu if each.domain), "")
                 heard.append((domain, turn.annotation.intent, turn.annotation.slots or []))
             for service, intent, slot_list in heard:
                 if intent and len(intent) <= NAME_LIMIT:

@@ -12,7 +12,8 @@ The frames are written by people and are all annotation: `nlu` stays empty, sinc
   a goal; it keeps that goal while it stays active, and opens another when it comes back. A turn on which no
   intent is active belongs to the goal before it. Of two active intents on a turn the one that opens a goal
   counts, else the first.
-- A turn's intent is that of its goal's service, or NONE where no intent is active on the turn.
+- A turn's intent is that of its goal's service, or NONE where no intent is active on the turn. Its domain is that
+  service; where no intent is active, the service of the turn's first frame.
 - Slots are the spans of the user's frames. Slots without a span (the categorical ones) are left out.
 - A goal's success is the last NOTIFY_SUCCESS or NOTIFY_FAILURE in answer to its turns, null without one. A
   dialogue has failed where one of its goals has, and succeeded where all have.
@@ -43,8 +44,8 @@ from schemas.log import (
     decode,
     validate,
 )
+from schemas.ontology import NO_INTENT
 
-NO_INTENT = "NONE"
 _OUTCOMES = {"NOTIFY_SUCCESS": True, "NOTIFY_FAILURE": False}
 
 
@@ -105,16 +106,17 @@ class _Goals:
         self.goals: list[GoalAnnotation] = []
         self._active: dict[tuple[str, str], GoalAnnotation] = {}
 
-    def at(self, frames: list[_Frame]) -> tuple[GoalAnnotation, str]:
-        """The goal and the intent of the next user turn, which has these frames."""
+    def at(self, frames: list[_Frame]) -> tuple[GoalAnnotation, str | None, str]:
+        """The goal, the service and the intent of the next user turn, which has these frames."""
         named = [(frame.service, frame.state.active_intent) for frame in frames if frame.state is not None]
         intents = [intent for intent in dict.fromkeys(named) if intent[1] != NO_INTENT]
         opened = [intent for intent in intents if intent not in self._active]
         self._active = {intent: self._active.get(intent) or self._open(intent[1]) for intent in intents}
         if not intents:
-            return (self.goals[-1] if self.goals else self._open(None)), NO_INTENT
+            goal = self.goals[-1] if self.goals else self._open(None)
+            return goal, frames[0].service if frames else None, NO_INTENT
         intent = (opened or intents)[0]
-        return self._active[intent], intent[1]
+        return self._active[intent], *intent
 
     def _open(self, intent: str | None) -> GoalAnnotation:
         self.goals.append(GoalAnnotation(goal_id=str(len(self.goals)), intent=intent))
@@ -131,8 +133,10 @@ def _dialogue(source: _Dialogue) -> Dialogue:
         if each.speaker is _Speaker.USER:
             turn = Turn(text=each.utterance)
             if annotated:
-                goal, intent = goals.at(each.frames)
-                turn.annotation = TurnAnnotation(intent=intent, slots=_slots(each), goal_id=goal.goal_id)
+                goal, service, intent = goals.at(each.frames)
+                turn.annotation = TurnAnnotation(
+                    domain=service, intent=intent, slots=_slots(each), goal_id=goal.goal_id
+                )
             turns.append(turn)
             answers.append([])
             continue

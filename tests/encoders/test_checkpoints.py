@@ -66,8 +66,8 @@ def test_a_model_on_a_roberta_checkpoint_labels_and_keeps_its_weights(roberta_fo
     )
     model = Model(config, checkpoint.tokenizer, ontology)
     model.turn_encoder.words.load_state_dict(dict(checkpoint.weights))
-    torch.nn.init.constant_(model.slots.token_tags.bias, 0.0)
-    model.slots.token_tags.bias.data[1] = 100.0
+    torch.nn.init.constant_(model.slots.tags.bias, 0.0)
+    model.slots.tags.bias.data[1] = 100.0
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
 

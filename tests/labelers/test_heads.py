@@ -9,7 +9,9 @@ import torch
 
 from labelers.base import IGNORE, Encoded
 from labelers.failure_point import POINTS
+from labelers.intent import IntentLabel
 from labelers.model import Model
+from labelers.slots import SlotsLabel
 from schemas.log import (
     AsrHypothesis,
     Dialogue,
@@ -22,6 +24,7 @@ from schemas.log import (
     TurnAnnotation,
     validate,
 )
+from schemas.ontology import Intent, Ontology, Service, SlotType
 
 Encode = Callable[[Sequence[Dialogue]], Encoded]
 
@@ -184,9 +187,11 @@ def test_a_rephrase_names_the_turn_and_never_one_before_the_dialogue(
 
 def _tagged(model: Model, fixed: type[torch.nn.Module], tags: str) -> None:
     """The tagger says these: one of O, B, I a user token."""
-    model.slots.token_tags = fixed([[[9.0 * (tag == each) for each in "OBI"] for tag in tags]])
-    torch.nn.init.zeros_(model.slots.state_tags.weight)
-    torch.nn.init.zeros_(model.slots.state_tags.bias)
+    model.slots.tags = fixed([[9.0 * (tag == each) for each in "OBI"] for tag in tags])
+
+
+def _slots(model: Model, encoded: Encoded) -> list[SlotsLabel]:
+    return model.slots.decode(encoded, model.intent.decode(encoded))
 
 
 def _accepting(model: Model, accepts: bool) -> None:
@@ -210,7 +215,7 @@ def test_spans_read_as_the_text_does(
 ) -> None:
     text = "play abba x"
     _tagged(model, fixed, tags)
-    (label,) = model.slots.decode(encode([_dialogue(Turn(text=text))]))
+    (label,) = _slots(model, encode([_dialogue(Turn(text=text))]))
     assert [slot.value for slot in label.slots] == values
     assert all(text[slot.start : slot.end] == slot.value for slot in label.slots)
     assert {slot.name for slot in label.slots} <= {"artist"}
@@ -227,8 +232,8 @@ def _proposing() -> Dialogue:
 
 def test_accepted_proposals_are_slots_once_each_and_in_place(model: Model, encode: Encode) -> None:
     _accepting(model, True)
-    model.slots.token_tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
-    first, second = model.slots.decode(encode([_proposing()]))
+    model.slots.tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
+    first, second = _slots(model, encode([_proposing()]))
     assert [(slot.name, slot.value, slot.start, slot.end) for slot in first.slots] == [
         ("requested", "phone", None, None),
         ("food", "Thai", 0, 4),
@@ -239,8 +244,8 @@ def test_accepted_proposals_are_slots_once_each_and_in_place(model: Model, encod
 
 def test_proposals_that_are_not_accepted_leave_nothing(model: Model, encode: Encode) -> None:
     _accepting(model, False)
-    model.slots.token_tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
-    assert [label.slots for label in model.slots.decode(encode([_proposing()]))] == [[], []]
+    model.slots.tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
+    assert [label.slots for label in _slots(model, encode([_proposing()]))] == [[], []]
 
 
 @torch.no_grad()
@@ -248,8 +253,40 @@ def test_a_slot_that_both_sources_find_is_one(model: Model, encode: Encode, fixe
     _accepting(model, True)
     _tagged(model, fixed, "OOOOBIII")
     nlu = [NluHypothesis(slots=[Slot(name="artist", value="ABBA")])]
-    (label,) = model.slots.decode(encode([_dialogue(Turn(text="play abba", nlu=nlu))]))
+    (label,) = _slots(model, encode([_dialogue(Turn(text="play abba", nlu=nlu))]))
     assert [(slot.value, slot.start, slot.end) for slot in label.slots] == [("ABBA", 5, 9)]
+
+
+@torch.no_grad()
+def test_a_piece_of_a_surer_proposal_is_no_slot_of_its_own(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    slots = [
+        Slot(name=name, value=value) for name, value in [("title", "the"), ("title", "the long road"), ("by", "the")]
+    ]
+    turn = Turn(text="play the long road", nlu=[NluHypothesis(slots=slots)])
+    model.slots.tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
+    model.slots.accept = fixed([[0.0, 2.0], [0.0, 9.0], [0.0, 2.0]])
+    (label,) = _slots(model, encode([_dialogue(turn)]))
+    assert [(slot.name, slot.value) for slot in label.slots] == [("title", "the long road"), ("by", "the")]
+
+
+@torch.no_grad()
+def test_a_span_is_a_slot_of_the_intents_service(model: Model, fixed: type[torch.nn.Module]) -> None:
+    services = (
+        Service("music", intents=(Intent("play"),), slots=(SlotType("artist"), SlotType("song"))),
+        Service("travel", intents=(Intent("go"),), slots=(SlotType("city"),)),
+    )
+    encoded = model.encode([_dialogue(Turn(text="abba"))], model.encode_ontology(Ontology(services)))
+    model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 3])
+    found = {
+        intent: model.slots.decode(encoded, [IntentLabel(intent, sure, False)])[0].slots[0]
+        for intent, sure in [("play", 0.99), ("go", 0.99), (None, None)]
+    }
+    assert found["play"].name in ("artist", "song")
+    assert found["go"].name == "city"
+    # One of the two is also what the words alone say.
+    assert found[None].name in (found["play"].name, found["go"].name)
 
 
 def test_slot_truth_is_begin_and_inside_of_the_annotated_span(model: Model, encode: Encode) -> None:
@@ -266,12 +303,12 @@ def test_many_turns_are_compared_with_the_names_in_parts(
     model: Model, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = encode([_dialogue(*(Turn(text=f"play {word} jazz") for word in ("some", "no", "my", "old", "cool")))])
-    model.slots.token_tags.bias.data += torch.tensor([-9.0, 9.0, 0.0])  # every token is a value
+    model.slots.tags.bias.data += torch.tensor([-9.0, 9.0, 0.0])  # every token is a value
     with torch.no_grad():
-        whole = model.intent.decode(encoded), model.slots.decode(encoded)
+        whole = model.intent.decode(encoded), _slots(model, encoded)
         monkeypatch.setattr("labelers.intent._TURNS", 2)
         monkeypatch.setattr("labelers.slots._SPANS", 2)
-        parts = model.intent.decode(encoded), model.slots.decode(encoded)
+        parts = model.intent.decode(encoded), _slots(model, encoded)
     assert [each.name for each in parts[0]] == [each.name for each in whole[0]]
     assert [each.confidence for each in parts[0]] == pytest.approx([each.confidence for each in whole[0]])
     assert len({each.confidence for each in whole[0]}) == 5

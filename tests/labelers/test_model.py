@@ -100,7 +100,7 @@ def test_a_state_far_from_the_ends_of_its_window_is_the_same_in_any_long_dialogu
 
 
 def test_a_huge_utterance_is_shortened_counted_and_its_slots_are_in_place(model: Model) -> None:
-    model.slots.token_tags.bias.data += torch.tensor([0.0, 100.0, 0.0])
+    model.slots.tags.bias.data += torch.tensor([0.0, 100.0, 0.0])
     text = "say " + "blah " * 20_000
     long, short = model.label([_dialogue("long", Turn(text=text)), _dialogue("short", Turn(text="say"))])
     assert (long.shortened_turns, short.shortened_turns) == (1, 0)
@@ -234,7 +234,7 @@ def _replaced(folder: Path, name: str, content: bytes) -> None:
         *((lambda folder, name=name: (folder / name).unlink(), f"lacks {name}") for name in (TOKENIZER, MANIFEST)),
         (lambda folder: _flip(folder / WEIGHTS), f"{WEIGHTS} is not the file that was saved"),
         (lambda folder: _flip(folder / TOKENIZER), f"{TOKENIZER} is not the file that was saved"),
-        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 2"),
+        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 3"),
         (lambda folder: _configured(folder, model={}), "cannot be read"),
         (lambda folder: _replaced(folder, CONFIG, b"{}"), "cannot be read"),
         (lambda folder: _replaced(folder, WEIGHTS, b"junk" * 50), "header too large"),

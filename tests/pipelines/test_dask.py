@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +23,9 @@ from pipelines.dask_runner import DaskRunner
 from pipelines.errors import UserError
 from pipelines.options import OptionParser
 from schemas.labels import TABLES
+
+NETWORK = "10.213.77"
+"""The first three numbers of the addresses of a network that is made for a test."""
 
 
 @pytest.fixture
@@ -167,10 +173,77 @@ def test_workers_on_this_machine_label_single_turns_and_let_nobody_else_in(
         output = ["--output", str(tmp_path / name), "--no-progress"]
         assert main(["label", *logs, *tracking, *output, *more]) == 0
     assert len(refused) == 1
+    assert_same_rows(tmp_path / "dask", tmp_path / "local", dialogues=10)
+
+
+def assert_same_rows(one: Path, other: Path, dialogues: int) -> None:
     for table in TABLES:
-        local, dask = (
-            duckdb.sql(f"SELECT * FROM '{tmp_path}/{name}/{table}/**/*.parquet' ORDER BY ALL").fetchall()
-            for name in ("local", "dask")
-        )
-        assert dask == local
-    assert len(duckdb.sql(f"SELECT * FROM '{tmp_path}/dask/dialogues/**/*.parquet'")) == 10
+        rows = [
+            duckdb.sql(f"SELECT * FROM '{output}/{table}/**/*.parquet' ORDER BY ALL").fetchall()
+            for output in (one, other)
+        ]
+        assert rows[0] == rows[1]
+    assert len(duckdb.sql(f"SELECT * FROM '{one}/dialogues/**/*.parquet'")) == dialogues
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def namespaces() -> Iterator[list[str]]:
+    """Two network namespaces on a bridge of this machine, which is the first address of `NETWORK`."""
+    made: list[list[str]] = []
+    try:
+        ip("link", "add", "faultline", "type", "bridge")
+        made.append(["link", "delete", "faultline"])
+        ip("addr", "add", f"{NETWORK}.1/24", "dev", "faultline")
+        ip("link", "set", "faultline", "up")
+        names = [f"faultline-{number}" for number in (2, 3)]
+        for number, name in enumerate(names, start=2):
+            ip("netns", "add", name)
+            made.append(["netns", "delete", name])
+            ip("link", "add", f"fl{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("link", "set", f"fl{number}", "master", "faultline", "up")
+            ip("-n", name, "addr", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        for each in reversed(made):
+            ip(*each)
+        pytest.skip(f"network namespaces cannot be made here: {error}")
+    yield names
+    for each in reversed(made):
+        ip(*each)
+
+
+@pytest.mark.slow
+def test_workers_on_networks_of_their_own_label_the_same_rows(
+    tmp_path: Path, tiny_model_dir: Path, namespaces: list[str]
+) -> None:
+    log = [{"dialogue_id": f"d{index}", "turns": [{"text": "play jazz"}]} for index in range(40)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(dialogue) + "\n" for dialogue in log))
+    dask = str(Path(sys.executable).parent / "dask")
+    scheduler = f"tcp://{NETWORK}.1:8786"
+    worker = ["worker", scheduler, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    commands = [
+        [dask, "scheduler", "--host", scheduler, "--no-dashboard"],
+        *(["ip", "netns", "exec", name, dask, *worker] for name in namespaces),
+    ]
+    options = ["--input", str(tmp_path / "log.jsonl"), "--model", str(tiny_model_dir), "--chunk-bytes", "500"]
+    options += ["--mlflow-tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", "--no-progress"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for command in commands]
+    try:
+        with Client(scheduler, timeout=60) as client:
+            client.wait_for_workers(2, 60)
+            hosts = {each["host"] for each in client.scheduler_info()["workers"].values()}
+        assert hosts == {f"{NETWORK}.2", f"{NETWORK}.3"}
+        on_dask = ["--runner", "dask", "--dask-scheduler", scheduler]
+        assert main(["label", *options, "--output", str(tmp_path / "dask"), *on_dask]) == 0
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert main(["label", *options, "--output", str(tmp_path / "local")]) == 0
+    assert_same_rows(tmp_path / "dask", tmp_path / "local", dialogues=40)

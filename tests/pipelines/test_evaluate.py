@@ -301,6 +301,21 @@ def test_slices_add_up_to_all_turns(evaluation: Evaluation) -> None:
     assert sum(each.questions for each in slices) == evaluation.turns
 
 
+@pytest.mark.parametrize(("services", "parts"), [(("music", "travel"), 2), (("music",), 0)])
+def test_intents_and_slots_are_scored_by_whether_their_service_is_known(
+    services: tuple[str, ...], parts: int, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    annotations = [TurnAnnotation(domain=each, intent="play_music", slots=[]) for each in (*services, services[0])]
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(msgspec.json.encode(dialogue(*annotations)))
+    options = ["--model", str(tiny_model_dir), "--part", "all", "--resamples", "20", "--threads", "1"]
+    evaluation = run(["--input", str(log), "--output", str(tmp_path / "out"), *options])
+    asked = {
+        each.slice: each.questions for each in find(evaluation, label="intent", metric="accuracy", slice_by="service")
+    }
+    assert asked == ({"seen in training": 2, "not seen in training": 1} if parts else {})
+
+
 @pytest.mark.slow
 def test_the_pictures_are_there(output: Path) -> None:
     for name in ("confusion.png", "reliability.png", "coverage.png"):

@@ -42,6 +42,18 @@ def test_a_turn_has_the_intent_of_its_goal(dialogue: Dialogue) -> None:
     ]
 
 
+def test_the_domain_is_the_service_of_the_intent_or_else_of_the_first_frame(dialogue: Dialogue) -> None:
+    assert [turn.annotation.domain for turn in dialogue.turns if turn.annotation] == [
+        "Restaurants_1",
+        "Restaurants_1",
+        "Restaurants_1",
+        "Restaurants_1",
+        "Buses_1",
+        "Restaurants_1",
+        "Buses_1",
+    ]
+
+
 def test_the_last_notification_says_whether_a_goal_succeeded(dialogue: Dialogue) -> None:
     assert dialogue.annotation is not None
     assert dialogue.annotation.goals is not None

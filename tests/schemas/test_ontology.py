@@ -1,0 +1,57 @@
+"""Ontologies: read in SGD's schema form, or from what the logs say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schemas.log import Dialogue, NluHypothesis, Slot, Turn, TurnAnnotation
+from schemas.ontology import NO_INTENT, Ontology, infer
+
+HOTELS = {"service_name": "Hotels", "intents": [{"name": "Book"}, {"name": "Find"}], "slots": [{"name": "city"}]}
+BUSES = {"service_name": "Buses", "intents": [{"name": "Book"}], "slots": [{"name": "date"}]}
+
+
+def read(folder: Path, *services: dict[str, object]) -> Ontology:
+    path = folder / "schema.json"
+    path.write_text(json.dumps(services))
+    return Ontology.read(path)
+
+
+def names(ontology: Ontology) -> list[str]:
+    return [intent.name for intent in ontology.intents]
+
+
+def test_a_schema_also_has_the_intent_of_a_turn_that_asks_for_nothing(tmp_path: Path) -> None:
+    assert names(read(tmp_path, HOTELS, BUSES)) == ["Book", "Find", NO_INTENT]
+
+
+@pytest.mark.parametrize(
+    ("service", "wanted"),
+    [({"service_name": "a", "intents": [{"name": NO_INTENT}]}, [NO_INTENT]), ({"service_name": "a"}, [])],
+)
+def test_nothing_is_added_to_a_schema_that_has_it_or_has_no_intents(
+    tmp_path: Path, service: dict[str, object], wanted: list[str]
+) -> None:
+    assert names(read(tmp_path, service)) == wanted
+
+
+def test_the_slots_of_an_intent_are_those_of_all_its_services(tmp_path: Path) -> None:
+    assert read(tmp_path, HOTELS, BUSES).slots_by_intent == {
+        "Book": {"city", "date"},
+        "Find": {"city"},
+        NO_INTENT: frozenset(),
+    }
+
+
+def test_an_annotated_domain_counts_more_than_the_one_that_was_understood() -> None:
+    annotation = TurnAnnotation(domain="Hotels", intent="Book", slots=[Slot(name="city", value="Rome")])
+    turn = Turn(text="a room in Rome", nlu=[NluHypothesis(domain="Buses", intent="Find")], annotation=annotation)
+    inferred = infer([Dialogue(dialogue_id="d", turns=[turn])], annotations=True)
+    assert {service.service_name: [each.name for each in service.intents] for service in inferred.services} == {
+        "Buses": ["Find"],
+        "Hotels": ["Book"],
+    }
+    assert inferred.slots_by_intent == {"Find": frozenset(), "Book": {"city"}}
