@@ -299,15 +299,17 @@ def _memory(tree: psutil.Process) -> int:
 def differences(written: Written, output: Path) -> list[str]:
     """Where the tables are not what the input must give: none, if every record is accounted for."""
     found: list[str] = []
-    ids = [row[0] for row in duckdb.sql(f"SELECT dialogue_id FROM '{output}/dialogues/**/*.parquet'").fetchall()]
-    turns = duckdb.sql(f"SELECT DISTINCT dialogue_id FROM '{output}/turns/**/*.parquet'").fetchall()
-    rejected = duckdb.sql(f"SELECT source, position, reason FROM '{output}/rejected/**/*.parquet'").fetchall()
+    tables = duckdb.connect()
+    ids = [row[0] for row in tables.execute(f"SELECT dialogue_id FROM '{output}/dialogues/**/*.parquet'").fetchall()]
+    turns = tables.execute(f"SELECT DISTINCT dialogue_id FROM '{output}/turns/**/*.parquet'").fetchall()
+    rejected = tables.execute(f"SELECT source, position, reason FROM '{output}/rejected/**/*.parquet'").fetchall()
     places = {(Path(source).name, position): reason for source, position, reason in rejected}
-    for what, there, expected in (
+    comparisons: list[tuple[str, set[Any], set[Any]]] = [
         ("dialogues that are missing or too many", set(ids), written.dialogues),
         ("dialogues without turns, or turns without dialogues", {row[0] for row in turns}, written.dialogues),
         ("rejects that are missing, too many or for another reason", set(places.items()), set(written.garbage.items())),
-    ):
+    ]
+    for what, there, expected in comparisons:
         if wrong := there ^ expected:
             found.append(f"{what}: {len(wrong):,}, for example {sorted(wrong)[:3]}")
     if len(ids) != len(set(ids)) or len(rejected) != len(places):
