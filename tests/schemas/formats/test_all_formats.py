@@ -119,7 +119,21 @@ def example(examples: Callable[[str], list[bytes]]) -> Callable[[str], list[Any]
 
 
 def test_every_format_is_found_by_its_name() -> None:
-    known = ["dialogflow-cx", "dstc2", "jsonl", "lex", "parquet", "rasa", "sgd", "slurp", "star", "turns"]
+    known = [
+        "dialogflow-cx",
+        "dstc2",
+        "frames",
+        "jsonl",
+        "lex",
+        "multiwoz",
+        "parquet",
+        "rasa",
+        "sgd",
+        "slurp",
+        "star",
+        "tiage",
+        "turns",
+    ]
     assert known == NAMES
 
 

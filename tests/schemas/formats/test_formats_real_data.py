@@ -25,6 +25,10 @@ def lines(name: str) -> Iterator[bytes]:
         yield from file
 
 
+def document(name: str) -> Any:
+    return json.loads(b"".join(lines(name)))
+
+
 def parse(format_name: str, line: bytes) -> Dialogue:
     log_format = get_format(format_name)
     assert isinstance(log_format, DialogueFormat)
@@ -36,6 +40,8 @@ def parse(format_name: str, line: bytes) -> Dialogue:
     ("format_name", "name", "dialogues", "turns"),
     [
         ("dstc2", "dstc2/train.jsonl.gz", 1_612, 11_677),
+        ("frames", "frames/frames_dev.jsonl.gz", 123, 982),
+        ("frames", "frames/frames_train.jsonl.gz", 1_108, 8_376),
         ("sgd", "sgd/sgd_dev.jsonl.gz", 2_482, 24_363),
         ("slurp", "slurp/recordings_a.jsonl.gz", 5_194, 5_194),
         ("slurp", "slurp/devel.jsonl.gz", 2_033, 2_033),
@@ -88,3 +94,47 @@ def test_slurp_spans_have_the_text_of_their_slot() -> None:
         assert turn.text is not None
         for slot in turn.nlu[0].slots:
             assert turn.text[slot.start : slot.end].lower() == slot.value.lower()
+
+
+def goals(dialogue: Dialogue) -> list[str | None]:
+    return [turn.annotation.goal_id if turn.annotation else None for turn in dialogue.turns]
+
+
+def test_frames_goals_are_the_active_frames_of_the_user() -> None:
+    for line in lines("frames/frames_dev.jsonl.gz"):
+        turns = json.loads(line)["turns"]
+        active = [str(turn["labels"]["active_frame"]) for turn in turns if turn["author"] == "user"]
+        assert goals(parse("frames", line)) == active
+
+
+def test_multiwoz_turns_have_the_domain_of_the_only_state_that_changes() -> None:
+    logs = {name: dialogue["log"] for name, dialogue in document("multiwoz21/val.json.gz").items()}
+    multiwoz = get_format("multiwoz")
+    assert isinstance(multiwoz, DialogueFormat)
+    found = multiwoz.parse(b"".join(lines("multiwoz21/val.json.gz")))
+    assert [dialogue.dialogue_id for dialogue in found] == list(logs)
+    for dialogue in found:
+        log = logs[dialogue.dialogue_id]
+        assert [turn.text for turn in dialogue.turns] == [each["text"] for each in log[::2]]
+        states = [wanted(each["metadata"]) for each in log[1::2]]
+        for turn, before, after in zip(dialogue.turns, [set(), *states], states, strict=False):
+            changed = {domain for domain, _, _ in after - before}
+            assert turn.annotation is not None
+            assert len(changed) != 1 or {turn.annotation.domain} == changed
+
+
+def wanted(metadata: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
+        (domain, slot, value)
+        for domain, state in metadata.items()
+        for part in ("semi", "book")
+        for slot, value in state[part].items()
+        if slot != "booked" and value not in ("", "none", "not mentioned")
+    }
+
+
+def test_tiage_goals_change_where_the_topic_of_the_first_speaker_does() -> None:
+    for record in document("segmentation/tiage_dev.json.gz"):
+        ends = [sum(record["segments"][: topic + 1]) for topic in range(len(record["segments"]))]
+        topics = [sum(end <= spoken for end in ends) for spoken in range(0, len(record["utterances"]), 2)]
+        assert goals(parse("tiage", json.dumps(record).encode())) == [str(topic) for topic in topics]
