@@ -138,3 +138,11 @@ def test_tiage_goals_change_where_the_topic_of_the_first_speaker_does() -> None:
         ends = [sum(record["segments"][: topic + 1]) for topic in range(len(record["segments"]))]
         topics = [sum(end <= spoken for end in ends) for spoken in range(0, len(record["utterances"]), 2)]
         assert goals(parse("tiage", json.dumps(record).encode())) == [str(topic) for topic in topics]
+
+
+def test_betold_calls_fail_where_the_caller_gave_up() -> None:
+    calls = document("betold/BETOLD_valid.json.gz")
+    found = [parse("betold", json.dumps(call).encode()) for call in calls]
+    assert [each.annotation.success for each in found if each.annotation] == [
+        call["LUHF"] == "not_luhf" for call in calls
+    ]
