@@ -49,7 +49,7 @@ def test_the_domain_is_the_service_of_the_intent_or_else_of_the_first_frame(dial
         "Restaurants_1",
         "Restaurants_1",
         "Buses_1",
-        "Restaurants_1",
+        "Buses_1",
         "Buses_1",
     ]
 
