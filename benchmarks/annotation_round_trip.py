@@ -38,6 +38,7 @@ from pipelines.annotation.tasks import NO, YES, Question
 from pipelines.evaluation import MODEL, Evaluation, Score
 from pipelines.export import Tool
 from pipelines.logs import read_logs
+from pipelines.training_run import MINILM
 from schemas.log import Dialogue, Slot
 
 FIRST, POOL, HELD_OUT = 400, 2_000, 400
@@ -189,7 +190,7 @@ def main() -> int:
     """Measures by command line; gives the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="a new folder for everything that is made")
-    parser.add_argument("--init", default=train.MINILM, help="as for faultline train (default: %(default)s)")
+    parser.add_argument("--init", default=MINILM, help="as for faultline train (default: %(default)s)")
     parser.add_argument("--threads", help="CPU threads (default: all cores)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on all sizes, to try it (default: 1)")
     options = parser.parse_args()

@@ -71,7 +71,9 @@ class TurnTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._segments = frozenset(segments) | {Segment.USER}
-        self._begin, self._end, self.pad_id = (self._special(token) for token in ("<s>", "</s>", "<pad>"))
+        self._begin, self._end, self.pad_id, self.mask_id = (
+            self._special(token) for token in ("<s>", "</s>", "<pad>", "<mask>")
+        )
 
     def _special(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)

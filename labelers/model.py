@@ -180,7 +180,7 @@ class Model(nn.Module):
         encoded = Encoded(
             dialogues=dialogues,
             first=first,
-            states=self._encode_dialogues(vectors, [len(each) for each in tokenized], first),
+            states=self.encode_turns_in_dialogues(vectors, [len(each) for each in tokenized], first),
             numbers=numbers,
             categories=categories,
             user_tokens=user_tokens,
@@ -223,7 +223,7 @@ class Model(nn.Module):
         vectors = self.turn_encoder(torch.cat(pooled)[back], numbers, categories)
         return vectors, torch.cat(tokens)[back], user_mask
 
-    def _encode_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
+    def encode_turns_in_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
         """(N, D) turn vectors → (N, D) turn states, window by window."""
         all_windows = [
             (start, window) for start, length in zip(first, lengths, strict=True) for window in windows(length)

@@ -1,11 +1,7 @@
 """How a model is trained and calibrated; knows nothing of files, logs or options.
 
-- Multi-task: the weighted sum of every labeler's loss; a labeler without annotated questions in a batch adds 0.
-- A batch has dialogues of one source only, since an ontology belongs to a source.
-- AdamW (Loshchilov and Hutter 2019), linear warm-up, cosine decay; the words encoder learns slower than what is
-  new; the weights that are kept are an exponential moving average of the last steps' (Polyak averaging).
-- bf16 autocast; master weights in float32.
-- The whole schedule follows from the seed, so a run resumes at any step and goes on as it would have.
+- Multi-task: the weighted sum of every labeler's loss; a labeler without annotated questions in a batch adds 0
+  (`labelers.learning` says how it is learned).
 - Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599), and the threshold below which a
   labeler abstains: the lowest confidence at which what is kept has the asked-for precision.
 """
@@ -15,9 +11,9 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelers.base import IGNORE, EncodedOntology, Labeler
+from labelers.learning import Learner, LearningConfig, Source, Step
 from labelers.model import Model, groups
 from schemas.labels import Label
 from schemas.log import Dialogue
-from schemas.ontology import Ontology
 
 NAMES_EVERY = 20
 """Steps after which the vectors of an ontology's names are computed again."""
@@ -48,68 +44,23 @@ LOSS_WEIGHTS = {
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """How long and how fast to learn."""
+class TrainingConfig(LearningConfig):
+    """How to learn, and to be calibrated."""
 
-    turns_per_step: int = 192
-    words_learning_rate: float = 1e-4
-    learning_rate: float = 6e-4
-    weight_decay: float = 0.05
-    warmup: float = 0.06
-    """share of the steps"""
-    average_decay: float = 0.995
-    """of the moving average of the weights, per step"""
     missing: float = 0.15
     """share of the dialogues of which a kind of field is hidden, so that the model copes without it"""
     precision: float = 0.9
     """of what a labeler does not abstain from, on the validation part"""
-    seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.turns_per_step < 1:
-            raise ValueError("turns_per_step must be at least 1")
-        if not 0 <= self.missing < 1 or not 0 <= self.warmup < 1 or not 0 < self.precision < 1:
-            raise ValueError("missing and warmup must be in [0, 1), precision in (0, 1)")
+        super().__post_init__()
+        if not 0 <= self.missing < 1 or not 0 < self.precision < 1:
+            raise ValueError("missing must be in [0, 1), precision in (0, 1)")
 
 
-class Source(NamedTuple):
-    """Annotated logs of one assistant."""
-
-    name: str
-    dialogues: Sequence[Dialogue]
-    ontology: Ontology
-    passes: float
-    """how often each dialogue is seen; 1.5 shows half of them twice"""
-
-
-class Step(NamedTuple):
-    """What one step trains on."""
-
-    source: int
-    dialogues: list[int]
-
-
-def schedule(sources: Sequence[Source], config: TrainingConfig) -> list[Step]:
-    """All steps of a run, in order. The same sources and seed give the same schedule."""
-    rng = random.Random(config.seed)
-    steps: list[Step] = []
-    for number, source in enumerate(sources):
-        left = round(source.passes * len(source.dialogues))
-        while left > 0:
-            order = list(range(len(source.dialogues)))
-            rng.shuffle(order)
-            order = order[:left]
-            left -= len(order)
-            position = {id(source.dialogues[index]): index for index in order}
-            for group in groups([source.dialogues[index] for index in order], config.turns_per_step):
-                steps.append(Step(number, [position[id(dialogue)] for dialogue in group]))
-    rng.shuffle(steps)
-    return steps
-
-
-def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig) -> None:
+def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig, *, anew: bool) -> None:
     """Trains what is trained by itself, before the rest (`labelers.evidence`); from logs of which fields are hidden,
-    too."""
+    too. `anew` is for a model that has learned no label yet."""
     rng = random.Random(config.seed)
     dialogues: list[Dialogue] = []
     passes: list[float] = []
@@ -118,116 +69,44 @@ def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig
             # As it is, and with a kind of field hidden, in the shares in which the rest of the training sees them.
             dialogues += [dialogue, hide(dialogue, rng)]
             passes += [source.passes * (1 - config.missing), source.passes * config.missing]
-    # A model that was never saved has no version.
-    model.failure_point.fit_evidence(dialogues, passes, config.seed, anew=not model.version)
+    model.failure_point.fit_evidence(dialogues, passes, config.seed, anew=anew)
 
 
-class Trainer:
-    """Trains a model step by step; `state` and `restore` make a run restartable."""
+class Trainer(Learner):
+    """Trains a model step by step."""
+
+    config: TrainingConfig
 
     def __init__(self, model: Model, sources: Sequence[Source], config: TrainingConfig) -> None:
-        self.model = model
-        self.sources = sources
-        self.config = config
-        self.steps = schedule(sources, config)
-        self.step = 0
-        self.skipped = 0
-        """steps whose gradient was not finite: they change nothing, and are told"""
-        words = list(model.turn_encoder.words.parameters())
-        new = [
-            each
-            for name, each in model.named_parameters()
-            if each.requires_grad and not name.startswith("turn_encoder.words.")
-        ]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": words, "lr": config.words_learning_rate},
-                {"params": new, "lr": config.learning_rate},
-            ],
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-        )
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
-        self._average = {name: each.detach().clone() for name, each in model.named_parameters()}
+        super().__init__(model, sources, config)
         self._names: dict[int, EncodedOntology] = {}
 
-    def _rate(self, step: int) -> float:
-        total = max(len(self.steps), 1)
-        warm = max(round(self.config.warmup * total), 1)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
-
-    def run(self) -> Iterator[dict[Label, float]]:
-        """Trains to the end; yields the losses of each step."""
-        while self.step < len(self.steps):
-            yield self._one()
-
-    def _one(self) -> dict[Label, float]:
-        # Every step draws from its own seed: a resumed run repeats what an undisturbed one would have drawn.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        rng = random.Random(self.config.seed * 1_000_003 + self.step)
-        step = self.steps[self.step]
+    def losses(self, step: Step, rng: random.Random) -> dict[str, tuple[float, Tensor]]:
+        """Of every labeler, by its label."""
         source = self.sources[step.source]
         dialogues = [
             hide(source.dialogues[index], rng) if rng.random() < self.config.missing else source.dialogues[index]
             for index in step.dialogues
         ]
-        self.model.train()
         if self.step % NAMES_EVERY == 0:
             self._names.clear()
         if step.source not in self._names:
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), self.autocast():
                 self._names[step.source] = self.model.encode_ontology(source.ontology)
-        with self._autocast():
+        with self.autocast():
             encoded = self.model.encode(dialogues, self._names[step.source])
-            losses = {label: labeler.loss(encoded) for label, labeler in self.model.labelers.items()}
-        total = sum((LOSS_WEIGHTS[label] * loss for label, loss in losses.items()), torch.zeros(()))
-        self._optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if bool(torch.isfinite(norm)):
-            self._optimizer.step()
-        else:
-            self.skipped += 1
-        self._scheduler.step()
-        self.step += 1
-        decay = min(self.config.average_decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self._average[name].lerp_(parameter, 1 - decay)
-        return {label: float(loss.detach()) for label, loss in losses.items()}
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.model.device.type, torch.bfloat16)
-
-    def finish(self) -> None:
-        """Puts the averaged weights into the model, rounded to what is stored."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self._average[name])
-        self.model.round()
-        self.model.eval()
+            return {
+                label: (LOSS_WEIGHTS[label], labeler.loss(encoded)) for label, labeler in self.model.labelers.items()
+            }
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs: tensors and plain values only."""
-        return {
-            "step": self.step,
-            "skipped": self.skipped,
-            "model": self.model.state_dict(),
-            "average": self._average,
-            "optimizer": self._optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict(),
-            "names": {number: (each.intent_vectors, each.slot_vectors) for number, each in self._names.items()},
-        }
+        names = {number: (each.intent_vectors, each.slot_vectors) for number, each in self._names.items()}
+        return {**super().state(), "names": names}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a `state` of the same model, sources and config."""
-        self.step, self.skipped = state["step"], state["skipped"]
-        self.model.load_state_dict(state["model"])
-        self._average = state["average"]
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scheduler.load_state_dict(state["scheduler"])
+        super().restore(state)
         self._names = {
             number: EncodedOntology.of(self.sources[number].ontology, *vectors)
             for number, vectors in state["names"].items()

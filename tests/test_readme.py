@@ -19,6 +19,7 @@ from pipelines import (
     export,
     import_annotations,
     label,
+    pretrain,
     query,
     report,
     settings,
@@ -86,6 +87,7 @@ def test_a_command_has_options_that_exist(command: list[str], monkeypatch: pytes
     monkeypatch.setenv("FAULTLINE_PSEUDONYM_KEY", "0" * 32)
     parsers = {
         "label": settings.parse,
+        "pretrain": pretrain.parse,
         "train": train.parse,
         "evaluate": evaluate.parse,
         "drift": drift.parse,

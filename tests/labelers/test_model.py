@@ -95,7 +95,7 @@ def test_a_state_far_from_the_ends_of_its_window_is_the_same_in_any_long_dialogu
     # Turn vectors that repeat every 32 turns, as windows do: the state of a turn must repeat, too.
     vectors = torch.randn(32, 16, generator=torch.Generator().manual_seed(0)).repeat(10, 1)
     with torch.inference_mode():
-        states = model._encode_dialogues(vectors, [320], [0]).view(10, 32, 16)
+        states = model.encode_turns_in_dialogues(vectors, [320], [0]).view(10, 32, 16)
     torch.testing.assert_close(states[2:-2], states[3:-1], atol=1e-5, rtol=1e-5)
 
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from labelers.base import IGNORE
+from labelers.learning import Source, schedule
 from labelers.model import Model
-from labelers.training import NEVER, Source, Trainer, TrainingConfig, calibrate, hide, schedule
+from labelers.training import NEVER, Trainer, TrainingConfig, calibrate, hide
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
 from schemas.ontology import infer

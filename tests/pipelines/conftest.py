@@ -1,4 +1,4 @@
-"""What tests of the jobs that read labels need."""
+"""What tests of the jobs need."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pytest
+import torch
 
 from pipelines import publish, storage
 from pipelines.publish import Manifest
@@ -199,3 +200,24 @@ def stage() -> Callable[..., tuple[Staging, Manifest]]:
         return pa.Table.from_pylist([{first: name}], schema=relaxed)
 
     return stage_run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa of the smallest sizes, as transformers saves it."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+    folder = tmp_path_factory.mktemp("roberta")
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    logs = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
+    bpe.train([str(logs)], vocab_size=400, special_tokens=special)
+    vocabulary, merges = bpe.save_model(str(tmp_path_factory.mktemp("bpe")))
+    RobertaTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=bpe.get_vocab_size(), max_position_embeddings=514, type_vocab_size=1, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder

@@ -23,26 +23,6 @@ LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A RoBERTa of the smallest sizes, as transformers saves it."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
-
-    folder = tmp_path_factory.mktemp("roberta")
-    bpe = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train([str(LOGS)], vocab_size=400, special_tokens=special)
-    vocabulary, merges = bpe.save_model(str(tmp_path_factory.mktemp("bpe")))
-    RobertaTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = RobertaConfig(vocab_size=bpe.get_vocab_size(), max_position_embeddings=514, type_vocab_size=1, **sizes)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def command(checkpoint: Path) -> Callable[..., list[str]]:
     def build(output: Path, *more: str) -> list[str]:
         small = ["--init", str(checkpoint), "--width", "16", "--passes", "4", "--threads", "1"]
@@ -159,7 +139,7 @@ def test_a_checkpoint_that_is_none_is_one_sentence(
     (tmp_path / "checkpoint.pt").write_bytes(content)
     assert main(command(tmp_path)) == 2
     said = capsys.readouterr().err
-    assert said.endswith("checkpoint.pt is damaged, or no checkpoint of faultline train: delete it to train afresh.\n")
+    assert said.endswith("checkpoint.pt is damaged, or no checkpoint of this job: delete it to start afresh.\n")
     assert "Traceback" not in said
 
 

@@ -1,0 +1,197 @@
+"""`faultline pretrain`: teaches both encoders from logs that nobody annotated, for `faultline train` to start from.
+
+The tasks are those of `labelers.pretraining`. Of each input only the dialogues are read that `faultline train` would
+train on (`pipelines.logs.part_of`), so that what is held out stays unseen. The run is seeded, leaves a checkpoint every
+few minutes, and the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from rich.console import Console
+
+from labelers.learning import Source
+from labelers.pretraining import Pretrainer, PretrainingConfig
+from pipelines import storage
+from pipelines.errors import UserError
+from pipelines.logs import Part, part_of, read_logs
+from pipelines.options import OptionParser, positive, whole_number
+from pipelines.simulation.garble import Garbler
+from pipelines.tracking import default_tracking_uri, log_training_run
+from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_sizes, each_input, learn, new_model, sizes
+from schemas.ontology import Ontology
+
+PRETRAINING = "pretraining.json"
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """All of a run's options."""
+
+    inputs: tuple[tuple[str, str, float], ...]
+    """pattern, format and passes of each"""
+    output: str
+    sizes: Sizes
+    seed: int
+    tracking_uri: str
+    experiment: str
+    name: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class PretrainSummary:
+    """What came out."""
+
+    model_version: str
+    folder: Path
+    steps: int
+    losses: dict[str, float]
+    """of each task at the end, averaged over some twenty steps"""
+
+
+def run(argv: Sequence[str] | None = None) -> PretrainSummary:
+    """Pretrains by command line. Raises `UserError` and `RunFailed`."""
+    return pretrain(parse(argv))
+
+
+def parse(argv: Sequence[str] | None) -> PretrainSettings:
+    """The settings that the command line asks for. Raises `UserError`."""
+    options = _parser().parse_args(argv)
+    formats = each_input("input-format", options.input_format, "jsonl", options.input)
+    passes = each_input("passes", options.passes, 1.0, options.input)
+    if "://" in options.output:
+        raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
+    return PretrainSettings(
+        inputs=tuple(zip(options.input, formats, passes, strict=True)),
+        output=storage.absolute(options.output),
+        sizes=sizes(options),
+        seed=options.seed,
+        tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(storage.absolute(options.output)),
+        experiment=options.experiment,
+        name=options.name,
+        threads=options.threads,
+    )
+
+
+def pretrain(settings: PretrainSettings) -> PretrainSummary:
+    """Pretrains, saves and registers a model. Raises `UserError` and `RunFailed`."""
+    started = time.monotonic()
+    console = Console(stderr=True)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    sources = _sources(settings, console)
+    config = PretrainingConfig(seed=settings.seed)
+    folder = Path(settings.output, MODEL)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+    model = new_model(settings.sizes, sources, settings.seed)
+    pretrainer = Pretrainer(model, sources, config, Garbler())
+    checkpoint = Path(settings.output, CHECKPOINT)
+    history = learn(pretrainer, checkpoint, _fingerprint(settings, sources), console)
+    pretrainer.finish()
+    version = model.save(folder)
+    losses = {name: value for name, value in history[-1].items() if name != "step"} if history else {}
+    record = {
+        "model_version": version,
+        "steps": pretrainer.step,
+        "skipped_steps": pretrainer.skipped,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "config": asdict(config),
+        "init": {**asdict(settings.sizes), "init": Path(settings.sizes.init).name},
+        "sources": [{"name": each.name, "dialogues": len(each.dialogues), "passes": each.passes} for each in sources],
+        "losses": losses,
+    }
+    (folder / PRETRAINING).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    registered = log_training_run(
+        tracking_uri=settings.tracking_uri,
+        experiment=settings.experiment,
+        run_name=f"pretrain {version}",
+        parameters={**asdict(config), "init": settings.sizes.init, "inputs": ", ".join(each.name for each in sources)},
+        history=history,
+        model_folder=folder,
+        registered_name=settings.name,
+    )
+    checkpoint.unlink(missing_ok=True)
+    console.print(
+        f"Model {version} is in {folder}, registered as {registered.name} version {registered.version}. It knows no "
+        f"label yet: faultline train --init {folder}"
+    )
+    return PretrainSummary(version, folder, pretrainer.step, losses)
+
+
+def _sources(settings: PretrainSettings, console: Console) -> list[Source]:
+    sources = []
+    for pattern, form, passes in settings.inputs:
+        logs = read_logs([pattern], form)
+        dialogues = [each for each in logs.dialogues if part_of(each) == Part.TRAIN]
+        if not dialogues:
+            raise UserError(f"--input {pattern} has no dialogue to learn from ({logs.rejected.total()} rejected).")
+        sources.append(Source(f"{form}:{Path(pattern).name}", dialogues, Ontology(), passes))
+        console.print(f"{sources[-1].name}: {len(dialogues)} dialogues, {logs.rejected.total()} rejected")
+    return sources
+
+
+def _fingerprint(settings: PretrainSettings, sources: Sequence[Source]) -> str:
+    """Of all that the weights depend on."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(msgspec.json.encode((source.name, source.passes)))
+        for dialogue in source.dialogues:
+            digest.update(msgspec.json.encode(dialogue))
+    return json.dumps([digest.hexdigest(), asdict(settings.sizes), settings.seed])
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser("faultline pretrain", (__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--input", action="append", required=True, metavar="GLOB", help="logs of one assistant; repeatable")
+    add(
+        "--input-format",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="format of the logs: once for all inputs, or once each in their order (default: jsonl)",
+    )
+    add(
+        "--passes",
+        action="append",
+        default=[],
+        type=positive,
+        metavar="N",
+        help="how often the dialogues of an input are seen: once for all, or once each (default: 1)",
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder; the model goes into DIR/model; an unfinished run there is resumed",
+    )
+    add_sizes(parser)
+    add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
+    add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")
+    add("--mlflow-tracking-uri", default=None, metavar="URI", help="default: a SQLite file in the output folder")
+    add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")
+    add(
+        "--name",
+        default="faultline-pretrained",
+        help="name in the model registry (default: faultline-pretrained)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["pretrain", *sys.argv[1:]]))
