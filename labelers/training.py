@@ -1,6 +1,8 @@
 """How a model is trained and calibrated; knows nothing of files, logs or options.
 
 - Multi-task: the weighted sum of every labeler's loss; a labeler without annotated questions in a batch adds 0.
+- Turns without an annotated failure point can have a noisy target, learned from feedback (`labelers.label_model`):
+  they add a further term to the loss of the failure point, with a weight of their own.
 - A batch has dialogues of one source only, since an ontology belongs to a source.
 - AdamW (Loshchilov and Hutter 2019), linear warm-up, cosine decay; the words encoder learns slower than what is
   new; the weights that are kept are an exponential moving average of the last steps' (Polyak averaging).
@@ -21,11 +23,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from labelers.base import IGNORE, EncodedOntology, Labeler
+from labelers.evidence import Lesson
+from labelers.failure_point import POINTS
 from labelers.model import Model, groups
 from schemas.labels import Label
 from schemas.log import Dialogue
@@ -37,7 +42,10 @@ NAMES_EVERY = 20
 NEVER = 2.0
 """Threshold of a labeler that is not to be trusted at any confidence."""
 
-LOSS_WEIGHTS = {
+FEEDBACK = "feedback"
+"""The loss of the noisy targets."""
+
+LOSS_WEIGHTS: dict[str, float] = {
     Label.FAILURE_POINT: 1.0,
     Label.INTENT: 0.4,
     Label.SLOTS: 0.4,
@@ -73,13 +81,17 @@ class TrainingConfig:
 
 
 class Source(NamedTuple):
-    """Annotated logs of one assistant."""
+    """Logs of one assistant, annotated or with feedback."""
 
     name: str
     dialogues: Sequence[Dialogue]
     ontology: Ontology
     passes: float
     """how often each dialogue is seen; 1.5 shows half of them twice"""
+    targets: Sequence[npt.NDArray[np.float64]] = ()
+    """for each dialogue (turns, 6): noisy targets of `noisy_targets`; empty: there is none at all"""
+    feedback_weight: float = 0.0
+    """of the noisy targets' term of the loss; that of the annotated failure points has 1"""
 
 
 class Step(NamedTuple):
@@ -107,19 +119,40 @@ def schedule(sources: Sequence[Source], config: TrainingConfig) -> list[Step]:
     return steps
 
 
+def noisy_targets(
+    model: Model, dialogues: Sequence[Dialogue], defects: Sequence[npt.NDArray[np.float64]]
+) -> list[npt.NDArray[np.float64]]:
+    """For each dialogue (turns, 6), in the order of `POINTS`: P(correct) and the share of each component in P(defect).
+
+    `defects` is for each dialogue (turns,) P(defect), NaN where there is none: so is then the row. Feedback tells that
+    something failed, and never what: the components share P(defect) as the model, before it is trained on, has it, or
+    training would give all of it to one of them. A model that was never trained leaves it open, by shares of 0.
+    """
+    targets = [np.column_stack([1 - each, *[each * 0.0] * (len(POINTS) - 1)]) for each in defects]
+    # A model that was never saved has no version.
+    if model.version:
+        known = [number for number, each in enumerate(defects) if np.isfinite(each).any()]
+        for number, labels in zip(known, model.label([dialogues[number] for number in known]), strict=True):
+            found = [[turn.failure_point_probabilities[point] for point in POINTS[1:]] for turn in labels.turns]
+            # One can have underflowed.
+            components = np.maximum(np.array(found), np.finfo(np.float32).tiny)
+            shares = components / components.sum(axis=1, keepdims=True)
+            targets[number][:, 1:] = defects[number][:, None] * shares
+    return targets
+
+
 def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig) -> None:
     """Trains what is trained by itself, before the rest (`labelers.evidence`); from logs of which fields are hidden,
     too."""
     rng = random.Random(config.seed)
-    dialogues: list[Dialogue] = []
-    passes: list[float] = []
+    lessons = []
     for source in sources:
-        for dialogue in source.dialogues:
+        none = (np.full((len(dialogue.turns), len(POINTS)), np.nan) for dialogue in source.dialogues)
+        for dialogue, targets in zip(source.dialogues, source.targets or none, strict=True):
             # As it is, and with a kind of field hidden, in the shares in which the rest of the training sees them.
-            dialogues += [dialogue, hide(dialogue, rng)]
-            passes += [source.passes * (1 - config.missing), source.passes * config.missing]
-    # A model that was never saved has no version.
-    model.failure_point.fit_evidence(dialogues, passes, config.seed, anew=not model.version)
+            for shown, share in ((dialogue, 1 - config.missing), (hide(dialogue, rng), config.missing)):
+                lessons.append(Lesson(shown, source.passes * share, targets, source.feedback_weight))
+    model.failure_point.fit_evidence(lessons, config.seed, anew=not model.version)
 
 
 class Trainer:
@@ -158,12 +191,12 @@ class Trainer:
             return (step + 1) / warm
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
 
-    def run(self) -> Iterator[dict[Label, float]]:
-        """Trains to the end; yields the losses of each step."""
+    def run(self) -> Iterator[dict[str, float]]:
+        """Trains to the end; yields the losses of each step, by label and, where it has noisy targets, `FEEDBACK`."""
         while self.step < len(self.steps):
             yield self._one()
 
-    def _one(self) -> dict[Label, float]:
+    def _one(self) -> dict[str, float]:
         # Every step draws from its own seed: a resumed run repeats what an undisturbed one would have drawn.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         rng = random.Random(self.config.seed * 1_000_003 + self.step)
@@ -181,8 +214,12 @@ class Trainer:
                 self._names[step.source] = self.model.encode_ontology(source.ontology)
         with self._autocast():
             encoded = self.model.encode(dialogues, self._names[step.source])
-            losses = {label: labeler.loss(encoded) for label, labeler in self.model.labelers.items()}
-        total = sum((LOSS_WEIGHTS[label] * loss for label, loss in losses.items()), torch.zeros(()))
+            losses: dict[str, Tensor] = {label: labeler.loss(encoded) for label, labeler in self.model.labelers.items()}
+            if source.targets:
+                targets = torch.from_numpy(np.concatenate([source.targets[index] for index in step.dialogues])).float()
+                losses[FEEDBACK] = self.model.failure_point.feedback_loss(encoded, targets.to(self.model.device))
+        weights = LOSS_WEIGHTS | {FEEDBACK: LOSS_WEIGHTS[Label.FAILURE_POINT] * source.feedback_weight}
+        total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -196,7 +233,7 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 self._average[name].lerp_(parameter, 1 - decay)
-        return {label: float(loss.detach()) for label, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, torch.bfloat16)
@@ -264,7 +301,7 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     """Sets every labeler's temperature and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, coverage and precision of what is kept, number of questions. A
-    label that nothing here annotates keeps temperature 1, and never abstains.
+    label that nothing here annotates is left out: it keeps the temperature and the threshold that it has.
     """
     collected: dict[Label, tuple[list[Tensor], list[Tensor]]] = {label: ([], []) for label in model.labelers}
     with torch.inference_mode():
