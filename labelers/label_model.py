@@ -6,8 +6,10 @@
   functions agree and contradict each other. No annotation takes part.
 - An abstention says nothing, as in Snorkel (Ratner et al. 2017, arXiv:1711.10160): of many functions that each speak
   seldom, who is silent tells the place in the dialogue rather than the truth.
-- Robust where votes are few or all of one kind: every function starts better than chance, and that belief is worth
-  `BELIEF` votes; the share of defects stays in `SHARES`.
+- Every function is believed to be better than chance at the start, and that belief stays worth as much as all of its
+  votes together, at least `BELIEF` of them. Functions are not quite independent: without it, the longer the log, the
+  sooner some are taken to be always right, and those that contradict them to be always wrong.
+- The share of defects stays in `SHARES`, whatever the votes.
 - Deterministic: nothing is drawn.
 
 Dimensions: N turns, J labelling functions.
@@ -36,7 +38,7 @@ ODDS = 4.0
 """By which a vote multiplies the odds of what it says, at the start: `defect` is then right in 57 %, `correct` in 92 %
 of its votes."""
 BELIEF = 300.0
-"""Votes that what is believed at the start is worth."""
+"""Votes that what is believed at the start is worth at least."""
 _ITERATIONS = 1_000
 _CONVERGED = 1e-6
 
@@ -55,13 +57,14 @@ class LabelModel(NamedTuple):
         voted = votes[votes.any(axis=1)].astype(np.float64)
         counts = voted.sum(axis=0)
         believed = expit(logit(SHARE) + np.where(says_defect, 1, -1) * np.log(ODDS))
+        belief, belief_in_share = np.maximum(counts, BELIEF), max(len(voted), BELIEF)
         model = cls(SHARE, believed)
         for _ in range(_ITERATIONS):
             expected = model._posterior(voted)
-            share = (expected.sum() + BELIEF * SHARE) / (len(voted) + BELIEF)
+            share = (expected.sum() + belief_in_share * SHARE) / (len(voted) + belief_in_share)
             better = cls(
                 float(np.clip(share, *SHARES)),
-                (expected @ voted + BELIEF * believed) / (counts + BELIEF),
+                (expected @ voted + belief * believed) / (counts + belief),
             )
             change = max(abs(better.share - model.share), np.abs(better.defects - model.defects).max())
             model = better

@@ -270,19 +270,18 @@ def _feedback(sources: Sequence[Source], console: Console) -> list[Supervision |
 
 
 def _functions_table(name: str, feedback: Supervision) -> Table:
-    title = f"Feedback in {name}: noisy targets for {feedback.turns:,} turns without an annotated failure point"
-    table = Table("function", "votes", title=title, title_justify="left")
-    for header in ("coverage", "overlaps", "conflicts", "learned accuracy", "empirical accuracy", "of"):
+    title = (
+        f"Feedback in {name}: noisy targets for {feedback.turns:,} turns without an annotated failure point; how often "
+        "votes are right, as learned from the votes, and in truth where that is annotated"
+    )
+    table = Table(title=title, title_justify="left")
+    for header in ("function", "votes"):
+        table.add_column(header, no_wrap=True)
+    for header in ("coverage", "overlaps", "conflicts", "learned", "in truth"):
         table.add_column(header, justify="right")
     for each in feedback.report:
-        accuracies = (each.learned_accuracy, each.empirical_accuracy)
-        table.add_row(
-            each.function,
-            each.vote,
-            *(f"{share:.3f}" for share in (each.coverage, each.overlaps, each.conflicts)),
-            *(NOTHING if accuracy is None else f"{accuracy:.3f}" for accuracy in accuracies),
-            f"{each.annotated:,}",
-        )
+        shares = (each.coverage, each.overlaps, each.conflicts, each.learned_accuracy, each.empirical_accuracy)
+        table.add_row(each.function, each.vote, *(NOTHING if share is None else f"{share:.3f}" for share in shares))
     return table
 
 

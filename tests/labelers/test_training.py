@@ -10,12 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from labelers.base import IGNORE
+from labelers.failure_point import POINTS
 from labelers.model import Model
-from labelers.training import NEVER, Source, Trainer, TrainingConfig, calibrate, hide, schedule
+from labelers.training import (
+    FEEDBACK,
+    NEVER,
+    Source,
+    Trainer,
+    TrainingConfig,
+    calibrate,
+    fit_evidence,
+    hide,
+    noisy_targets,
+    schedule,
+)
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
 from schemas.ontology import infer
@@ -136,6 +149,56 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_told(
     next(trainer.run())
     assert trainer.skipped == 1
     assert _same(trainer.model.state_dict(), before)
+
+
+def _unannotated(count: int) -> list[Dialogue]:
+    """Dialogues of one turn, of which those with more words are to be taken for defects."""
+    return [
+        validate(Dialogue(dialogue_id=str(index), turns=[Turn(text="x" if index % 2 else "no no no no no no no no")]))
+        for index in range(count)
+    ]
+
+
+def test_noisy_targets_teach_what_is_a_defect_and_leave_the_components_among_themselves(tiny_model_dir: Path) -> None:
+    dialogues = _unannotated(40)
+    wanted = np.array([0.1 if index % 2 else 0.9 for index in range(40)])
+    model = Model.load(tiny_model_dir).float()
+    before = np.array([list(each.turns[0].failure_point_probabilities.values()) for each in model.label(dialogues)])
+    targets = noisy_targets(model, dialogues, [np.array([each]) for each in wanted])
+    source = _source(dialogues, passes=60)._replace(targets=targets, feedback_weight=1.0)
+    fit_evidence(model, [source], FAST)
+    trainer = Trainer(model, [source], FAST)
+    assert all(math.isfinite(losses[FEEDBACK]) for losses in trainer.run())
+    trainer.finish()
+    after = np.array([list(each.turns[0].failure_point_probabilities.values()) for each in model.label(dialogues)])
+    assert np.abs(1 - after[:, 0] - wanted).max() < 0.1
+    for shares, new in zip(before[:, 1:], after[:, 1:], strict=True):
+        assert np.abs(shares / shares.sum() - new / new.sum()).max() < 0.15
+
+
+def test_which_component_failed_stays_open_for_a_model_that_was_never_trained(tiny_model_dir: Path) -> None:
+    model = Model.load(tiny_model_dir).float()
+    model.version = ""
+    dialogues = _unannotated(2)
+    (known, none) = noisy_targets(model, dialogues, [np.array([0.75]), np.array([np.nan])])
+    assert known.tolist() == [[0.25, *[0.0] * (len(POINTS) - 1)]]
+    assert np.isnan(none[:, 0]).all()
+
+
+def test_a_resumed_run_with_feedback_gives_the_weights_of_an_undisturbed_one(tiny_model_dir: Path) -> None:
+    dialogues = _unannotated(40)
+    targets = noisy_targets(Model.load(tiny_model_dir).float(), dialogues, [np.array([0.7])] * 40)
+    sources = [_source(dialogues)._replace(targets=targets, feedback_weight=0.5), _source(_requests(20), name="more")]
+    undisturbed, killed, resumed = (_trainer(tiny_model_dir, sources) for _ in range(3))
+    for _ in undisturbed.run():
+        pass
+    for _ in killed.run():
+        if killed.step == 2:
+            break
+    resumed.restore(killed.state())
+    for _ in resumed.run():
+        pass
+    assert _same(_weights(resumed), _weights(undisturbed))
 
 
 def test_a_schedule_shows_every_dialogue_as_often_as_asked(dialogues: list[Dialogue]) -> None:
