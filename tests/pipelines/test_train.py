@@ -164,13 +164,6 @@ def test_without_feedback_and_annotation_there_is_nothing_to_learn_from(
     assert "Traceback" not in said
 
 
-def test_where_every_turn_is_annotated_feedback_changes_nothing(
-    trained: Path, command: Callable[..., list[str]], tmp_path: Path
-) -> None:
-    assert main(command(tmp_path, "--feedback-weight", "0")) == 0
-    assert Model.load(tmp_path / "model").version == Model.load(trained / "model").version
-
-
 def test_a_finished_run_leaves_no_checkpoint(trained: Path) -> None:
     assert not (trained / "checkpoint.pt").exists()
 
