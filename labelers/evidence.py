@@ -3,6 +3,8 @@
 - Scores, times, overlaps and categories (`encoders.features`), coded as in `encoders.turn`, go through a small
   perceptron. It is trained by itself, over many passes: on a few thousand annotated turns it keeps improving long
   after an encoder of words has begun to memorise them, and it finds rare failure points that words drown.
+- Turns with a noisy target are drawn less often than annotated ones, by their weight: a perceptron that sees more of
+  them forgets what the annotated ones taught it.
 - Its probabilities and those from the words are averaged (a linear opinion pool, Stone 1961): the errors of the
   two are not of one kind.
 
@@ -12,17 +14,17 @@ Dimensions: N turns, F numbers, C categories.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from encoders.features import turn_features
 from encoders.turn import HashedCategories, PiecewiseLinear
-from labelers.base import mlp
+from labelers.base import IGNORE, mlp
 from schemas.log import Dialogue
 
 _BINS = 12
@@ -59,39 +61,62 @@ class Evidence(nn.Module):
         return self.layers(coded)  # type: ignore[no-any-return]
 
 
+class Lesson(NamedTuple):
+    """What is to be learned from one validated dialogue of T turns."""
+
+    dialogue: Dialogue
+    passes: float
+    """how often it is seen in training"""
+    targets: npt.NDArray[np.float64]
+    """(T, answers) noisy targets of turns that nobody annotated, rows of NaN where there is none"""
+    weight: float
+    """of a turn with a noisy target, beside 1 of an annotated one"""
+
+
 class Examples(NamedTuple):
-    """N annotated turns to learn from."""
+    """N turns to learn from."""
 
     numbers: Tensor
     """(N, F), NaN where missing"""
     categories: Tensor
     """(N, C), 0 where missing"""
     answers: Tensor
-    """(N,)"""
+    """(N,) annotated answers, `IGNORE` where there is only a noisy target"""
+    targets: Tensor
+    """(N, answers) noisy targets; of no meaning where there is an answer"""
     passes: Tensor
     """(N,) how often each is seen in training"""
 
     @classmethod
-    def of(
-        cls, dialogues: Sequence[Dialogue], answers: Sequence[int], passes: Sequence[float], ignored: int
-    ) -> Examples | None:
-        """Of the turns of validated dialogues, those whose answer is not `ignored`; None where there is none.
-
-        An answer a turn, and the passes of a dialogue.
-        """
-        known = torch.tensor([answer != ignored for answer in answers])
+    def of(cls, lessons: Sequence[Lesson], answers: Sequence[int]) -> Examples | None:
+        """The turns with an answer or a noisy target; None where there is none. One answer a turn, or `IGNORE`."""
+        given = torch.tensor(answers)
+        targets = torch.from_numpy(np.concatenate([each.targets for each in lessons])).float()
+        annotated = given != IGNORE
+        known = annotated | ~targets[:, 0].isnan()
         if not known.any():
             return None
-        features = [turn_features(dialogue) for dialogue in dialogues]
+        features = [turn_features(each.dialogue) for each in lessons]
+        lengths = [len(each.dialogue.turns) for each in lessons]
+        passes = torch.tensor(np.repeat([each.passes for each in lessons], lengths))
+        # Where nothing is annotated, there is nothing that the noisy targets could weigh less than.
+        if annotated.any():
+            weights = torch.tensor(np.repeat([each.weight for each in lessons], lengths))
+            passes = torch.where(annotated, passes, passes * weights)
         return cls(
             torch.from_numpy(np.concatenate([each.numbers for each in features]))[known],
             torch.from_numpy(np.concatenate([each.categories for each in features]))[known],
-            torch.tensor(answers)[known],
-            torch.tensor(np.repeat(passes, [len(each.turns) for each in dialogues]))[known],
+            given[known],
+            targets[known],
+            passes[known],
         )
 
 
-def fit(evidence: Evidence, examples: Examples, seed: int, *, anew: bool) -> None:
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(N, answers) scores, (N,) answers, (N, answers) noisy targets → one number."""
+
+
+def fit(evidence: Evidence, examples: Examples, loss: Loss, seed: int, *, anew: bool) -> None:
     """Trains `evidence` to its end, and freezes it; `anew` sets the bins, too, else it goes on from what it is.
 
     AdamW, one cycle of the learning rate (Smith and Topin 2019), float32. The same examples and seed give the same
@@ -108,7 +133,7 @@ def fit(evidence: Evidence, examples: Examples, seed: int, *, anew: bool) -> Non
     for batch in drawn.split(_BATCH):  # type: ignore[no-untyped-call]
         scores = evidence(examples.numbers[batch], examples.categories[batch])
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(scores, examples.answers[batch]).backward()  # type: ignore[no-untyped-call]
+        loss(scores, examples.answers[batch], examples.targets[batch]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
     # A gradient that is left would count where the rest of the model is trained.

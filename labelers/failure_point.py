@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
-from labelers.evidence import Evidence, Examples, fit
+from labelers.evidence import Evidence, Examples, Lesson, fit
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint
 
@@ -71,14 +71,24 @@ class FailurePointLabeler(Labeler):
             return encoded.states.sum() * 0.0
         return functional.nll_loss(self._words(encoded), targets, ignore_index=IGNORE)
 
-    def fit_evidence(self, dialogues: Sequence[Dialogue], passes: Sequence[float], seed: int, *, anew: bool) -> None:
-        """Trains the expert that reads no words, from all annotated turns at once; without any it stays as it is.
+    def feedback_loss(self, encoded: Encoded, targets: Tensor) -> Tensor:
+        """Mean loss against (N, 6) noisy targets, of the expert that reads words; 0 where there is none.
 
-        `passes` says how often each dialogue is seen in training; `anew` is for an expert that was never trained.
+        A row of `targets` is P(correct) and the share of each component in P(defect), or NaN where there is no target.
+        The loss is the binary cross-entropy of the summed probability of all defects, and the cross-entropy of the
+        components among these; where the shares are all 0, which component it is stays open.
         """
-        examples = Examples.of(dialogues, _answers(dialogues), passes, IGNORE)
+        known = ~targets[:, 0].isnan()
+        if not bool(known.any()):
+            return encoded.states.sum() * 0.0
+        return _noisy_losses(self._words(encoded)[known], targets[known]).mean()
+
+    def fit_evidence(self, lessons: Sequence[Lesson], seed: int, *, anew: bool) -> None:
+        """Trains the expert that reads no words, from all annotated turns and noisy targets at once; without any it
+        stays as it is. `anew` is for an expert that was never trained."""
+        examples = Examples.of(lessons, _answers([each.dialogue for each in lessons]))
         if examples is not None:
-            fit(self.evidence, examples, seed, anew=anew)
+            fit(self.evidence, examples, _evidence_loss, seed, anew=anew)
 
     def targets(self, encoded: Encoded) -> Tensor:
         return torch.tensor(_answers(encoded.dialogues), device=encoded.states.device)
@@ -96,6 +106,22 @@ class FailurePointLabeler(Labeler):
             )
             for index, row in zip(best, probabilities.tolist(), strict=True)
         ]
+
+
+def _evidence_loss(scores: Tensor, answers: Tensor, targets: Tensor) -> Tensor:
+    """Mean over N turns, of which each has an answer or, where that is `IGNORE`, a noisy target."""
+    log_probabilities = functional.log_softmax(scores, dim=-1)
+    noisy = answers == IGNORE
+    annotated = functional.nll_loss(log_probabilities, answers, ignore_index=IGNORE, reduction="sum")
+    return (annotated + _noisy_losses(log_probabilities[noisy], targets[noisy]).sum()) / len(answers)
+
+
+def _noisy_losses(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """(N,) losses of (N, 6) log-probabilities against (N, 6) noisy targets, as `feedback_loss` says."""
+    correct, components = log_probabilities[:, 0], log_probabilities[:, 1:]
+    defect = torch.logsumexp(components, dim=-1)
+    binary = targets[:, 0] * correct + (1 - targets[:, 0]) * defect
+    return -binary - (targets[:, 1:] * (components - defect[:, None])).sum(dim=-1)
 
 
 def _answers(dialogues: Sequence[Dialogue]) -> list[int]:

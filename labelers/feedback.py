@@ -11,17 +11,36 @@ import re
 
 from rapidfuzz import fuzz
 
+from encoders.features import TEXT_LIMIT
 from schemas.labels import Signal
-from schemas.log import Dialogue, ExplicitFeedback, FailurePoint
+from schemas.log import Dialogue, ExplicitFeedback, FailurePoint, Turn
 
 REPEAT_SIMILARITY = 95.0
 """Per cent: the same words again, give or take what a recogniser hears differently."""
+_WORDS_LIMIT = 200
+"""Characters of a request in which words of correction or of giving up are looked for."""
 
 _CORRECTION = re.compile(
     r"\b(no|nope|wrong|not that|i said|i meant|i didn'?t (say|ask|mean)|that'?s not (it|what|right))\b",
     re.IGNORECASE,
 )
 _GIVE_UP = re.compile(r"\b(forget it|never ?mind|cancel|stop|shut up|give up|go away)\b", re.IGNORECASE)
+
+
+def repeats(turn: Turn, earlier: Turn) -> bool:
+    """Whether the user says the same words in both turns."""
+    text, before = ((each.text or "")[:TEXT_LIMIT].lower() for each in (turn, earlier))
+    return bool(text.strip()) and fuzz.ratio(text, before) >= REPEAT_SIMILARITY
+
+
+def corrects(turn: Turn) -> bool:
+    """Whether the request has words of correction."""
+    return _CORRECTION.search((turn.text or "")[:_WORDS_LIMIT]) is not None
+
+
+def gives_up(turn: Turn) -> bool:
+    """Whether the request has words of giving up."""
+    return _GIVE_UP.search((turn.text or "")[:_WORDS_LIMIT]) is not None
 
 
 def signals(
@@ -33,22 +52,20 @@ def signals(
     request says of an earlier response; the survey's answer stands at the last turn.
     """
     turn = dialogue.turns[index]
-    text = turn.text or ""
     found: set[Signal] = set()
     if turn.barge_in:
         found.add(Signal.BARGE_IN)
     if rephrase_of is not None:
         found.add(Signal.REPHRASE)
     if index:
-        previous = dialogue.turns[index - 1].text or ""
-        if text.strip() and fuzz.ratio(text[:1000].lower(), previous[:1000].lower()) >= REPEAT_SIMILARITY:
+        if repeats(turn, dialogue.turns[index - 1]):
             found.add(Signal.REPEAT)
-        if _CORRECTION.search(text[:200]):
+        if corrects(turn):
             found.add(Signal.CORRECTION)
     if turn.feedback is not None:
         found.add(Signal.POSITIVE if turn.feedback is ExplicitFeedback.POSITIVE else Signal.NEGATIVE)
     if index == len(dialogue.turns) - 1:
-        if index and (_GIVE_UP.search(text[:200]) or failure_points[index] != FailurePoint.CORRECT):
+        if index and (gives_up(turn) or failure_points[index] != FailurePoint.CORRECT):
             found.add(Signal.GIVE_UP)
         if dialogue.feedback and dialogue.feedback.success is not None:
             found.add(Signal.SURVEY_SUCCESS if dialogue.feedback.success else Signal.SURVEY_FAILURE)

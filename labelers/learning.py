@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -46,13 +48,17 @@ class LearningConfig:
 
 
 class Source(NamedTuple):
-    """Logs of one assistant."""
+    """Logs of one assistant, annotated, with feedback, or neither."""
 
     name: str
     dialogues: Sequence[Dialogue]
     ontology: Ontology
     passes: float
     """how often each dialogue is seen; 1.5 shows half of them twice"""
+    targets: Sequence[npt.NDArray[np.float64]] = ()
+    """for each dialogue (turns, 6): noisy targets of `labelers.training.noisy_targets`; empty: there is none at all"""
+    feedback_weight: float = 0.0
+    """of the noisy targets' term of the loss; that of the annotated failure points has 1"""
 
 
 class Step(NamedTuple):

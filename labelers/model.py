@@ -282,6 +282,7 @@ class Model(nn.Module):
         """Turns training on or off. What was kept of the weights as they are is forgotten when it is turned on."""
         if mode:
             self._pairs.clear()
+            self._names = None
         return super().train(mode)
 
     # Files

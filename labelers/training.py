@@ -2,6 +2,8 @@
 
 - Multi-task: the weighted sum of every labeler's loss; a labeler without annotated questions in a batch adds 0
   (`labelers.learning` says how it is learned).
+- Turns without an annotated failure point can have a noisy target, learned from feedback (`labelers.label_model`):
+  they add a further term to the loss of the failure point, with a weight of their own.
 - Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599), and the threshold below which a
   labeler abstains: the lowest confidence at which what is kept has the asked-for precision.
 """
@@ -17,11 +19,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from labelers.base import IGNORE, EncodedOntology, Labeler
+from labelers.evidence import Lesson
+from labelers.failure_point import POINTS
 from labelers.learning import Learner, LearningConfig, Source, Step
 from labelers.model import Model, groups
 from schemas.labels import Label
@@ -32,6 +37,9 @@ NAMES_EVERY = 20
 
 NEVER = 2.0
 """Threshold of a labeler that is not to be trusted at any confidence."""
+
+FEEDBACK = "feedback"
+"""The loss of the noisy targets."""
 
 LOSS_WEIGHTS = {
     Label.FAILURE_POINT: 1.0,
@@ -58,18 +66,40 @@ class TrainingConfig(LearningConfig):
             raise ValueError("missing must be in [0, 1), precision in (0, 1)")
 
 
+def noisy_targets(
+    model: Model, dialogues: Sequence[Dialogue], defects: Sequence[npt.NDArray[np.float64]], *, anew: bool
+) -> list[npt.NDArray[np.float64]]:
+    """For each dialogue (turns, 6), in the order of `POINTS`: P(correct) and the share of each component in P(defect).
+
+    `defects` is for each dialogue (turns,) P(defect), NaN where there is none: so is then the row. Feedback tells that
+    something failed, and never what: the components share P(defect) as the model, before it is trained on, has it, or
+    training would give all of it to one of them. A model that has learned no label yet (`anew`) leaves it open, by
+    shares of 0.
+    """
+    targets = [np.column_stack([1 - each, *[each * 0.0] * (len(POINTS) - 1)]) for each in defects]
+    if not anew:
+        known = [number for number, each in enumerate(defects) if np.isfinite(each).any()]
+        for number, labels in zip(known, model.label([dialogues[number] for number in known]), strict=True):
+            found = [[turn.failure_point_probabilities[point] for point in POINTS[1:]] for turn in labels.turns]
+            # One can have underflowed.
+            components = np.maximum(np.array(found), np.finfo(np.float32).tiny)
+            shares = components / components.sum(axis=1, keepdims=True)
+            targets[number][:, 1:] = defects[number][:, None] * shares
+    return targets
+
+
 def fit_evidence(model: Model, sources: Sequence[Source], config: TrainingConfig, *, anew: bool) -> None:
     """Trains what is trained by itself, before the rest (`labelers.evidence`); from logs of which fields are hidden,
     too. `anew` is for a model that has learned no label yet."""
     rng = random.Random(config.seed)
-    dialogues: list[Dialogue] = []
-    passes: list[float] = []
+    lessons = []
     for source in sources:
-        for dialogue in source.dialogues:
+        none = (np.full((len(dialogue.turns), len(POINTS)), np.nan) for dialogue in source.dialogues)
+        for dialogue, targets in zip(source.dialogues, source.targets or none, strict=True):
             # As it is, and with a kind of field hidden, in the shares in which the rest of the training sees them.
-            dialogues += [dialogue, hide(dialogue, rng)]
-            passes += [source.passes * (1 - config.missing), source.passes * config.missing]
-    model.failure_point.fit_evidence(dialogues, passes, config.seed, anew=anew)
+            for shown, share in ((dialogue, 1 - config.missing), (hide(dialogue, rng), config.missing)):
+                lessons.append(Lesson(shown, source.passes * share, targets, source.feedback_weight))
+    model.failure_point.fit_evidence(lessons, config.seed, anew=anew)
 
 
 class Trainer(Learner):
@@ -82,7 +112,7 @@ class Trainer(Learner):
         self._names: dict[int, EncodedOntology] = {}
 
     def losses(self, step: Step, rng: random.Random) -> dict[str, tuple[float, Tensor]]:
-        """Of every labeler, by its label."""
+        """Of every labeler, by its label, and, where the source has noisy targets, `FEEDBACK`."""
         source = self.sources[step.source]
         dialogues = [
             hide(source.dialogues[index], rng) if rng.random() < self.config.missing else source.dialogues[index]
@@ -95,9 +125,14 @@ class Trainer(Learner):
                 self._names[step.source] = self.model.encode_ontology(source.ontology)
         with self.autocast():
             encoded = self.model.encode(dialogues, self._names[step.source])
-            return {
+            losses: dict[str, tuple[float, Tensor]] = {
                 label: (LOSS_WEIGHTS[label], labeler.loss(encoded)) for label, labeler in self.model.labelers.items()
             }
+            if source.targets:
+                targets = torch.from_numpy(np.concatenate([source.targets[index] for index in step.dialogues])).float()
+                loss = self.model.failure_point.feedback_loss(encoded, targets.to(self.model.device))
+                losses[FEEDBACK] = (LOSS_WEIGHTS[Label.FAILURE_POINT] * source.feedback_weight, loss)
+        return losses
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs: tensors and plain values only."""
@@ -143,7 +178,7 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     """Sets every labeler's temperature and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, coverage and precision of what is kept, number of questions. A
-    label that nothing here annotates keeps temperature 1, and never abstains.
+    label that nothing here annotates is left out: it keeps the temperature and the threshold that it has.
     """
     collected: dict[Label, tuple[list[Tensor], list[Tensor]]] = {label: ([], []) for label in model.labelers}
     with torch.inference_mode():

@@ -27,7 +27,7 @@ from pipelines.errors import UserError
 from pipelines.plan import find_sources
 from pipelines.records import originals, parse, read_items
 from schemas.formats import DialogueFormat, EventFormat, LogFormat, UnknownFormatError, get_format
-from schemas.log import Dialogue, FailurePoint, TurnAnnotation
+from schemas.log import Dialogue, DialogueAnnotation, FailurePoint, TurnAnnotation
 from schemas.ontology import Ontology, infer
 from schemas.rejects import RecordError, RejectReason
 
@@ -152,6 +152,24 @@ def annotate(dialogues: Iterable[Dialogue], path: str) -> int:
             turn.annotation.failure_point = point
         count += 1
     return count
+
+
+def take_surveys(dialogues: Iterable[Dialogue]) -> None:
+    """Makes what the user said of a dialogue's success its annotation, where it has none."""
+    for dialogue in dialogues:
+        if dialogue.feedback is None or dialogue.feedback.success is None:
+            continue
+        dialogue.annotation = dialogue.annotation or DialogueAnnotation()
+        if dialogue.annotation.success is None:
+            dialogue.annotation.success = dialogue.feedback.success
+
+
+def is_annotated(dialogue: Dialogue) -> bool:
+    """Whether anything is annotated, of the dialogue or of a turn."""
+    of_turns = (turn.annotation for turn in dialogue.turns)
+    return dialogue.annotation not in (None, DialogueAnnotation()) or any(
+        each not in (None, TurnAnnotation()) for each in of_turns
+    )
 
 
 def _read_annotations(path: str) -> Iterable[tuple[str, list[FailurePoint]]]:

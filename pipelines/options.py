@@ -187,6 +187,11 @@ def positive(text: str) -> float:
     return _between(text, 0.0, float("inf"), "a number greater than 0", open_below=True)
 
 
+def not_negative(text: str) -> float:
+    """For argparse: a number of at least 0."""
+    return _between(text, 0.0, float("inf"), "a number of at least 0")
+
+
 def fraction(text: str) -> float:
     """For argparse: a number from 0 to 1."""
     return _between(text, 0.0, 1.0, "a number from 0 to 1")

@@ -1,7 +1,9 @@
-"""`faultline train`: learns the labels from annotated logs, and registers the model in MLflow.
+"""`faultline train`: learns the labels from annotated logs and from feedback, and registers the model in MLflow.
 
-Each input is one assistant's annotated logs. They are divided by dialogue (`pipelines.logs.part_of`): most train,
-some set temperatures and abstention thresholds, the rest is never looked at here and is for `faultline evaluate`.
+Each input is one assistant's logs. They are divided by dialogue (`pipelines.logs.part_of`): most train, some set
+temperatures and abstention thresholds, the rest is never looked at here and is for `faultline evaluate`.
+What nobody annotated is learned from feedback: a survey's answer is the dialogue's success, and what users did next
+tells of defects (`labelers.labelling_functions`, `labelers.label_model`).
 The run is seeded, leaves a checkpoint every few minutes, and the same command goes on from it.
 """
 
@@ -19,31 +21,36 @@ from pathlib import Path
 import msgspec
 import torch
 from rich.console import Console
+from rich.table import Table
 
+from labelers.label_model import Supervision, supervise
 from labelers.learning import Source
 from labelers.model import MANIFEST, Model, ModelError
-from labelers.training import Trainer, TrainingConfig, calibrate, fit_evidence
+from labelers.training import Trainer, TrainingConfig, calibrate, fit_evidence, noisy_targets
 from pipelines import storage
 from pipelines.errors import UserError
-from pipelines.logs import Part, annotate, part_of, read_logs
-from pipelines.options import OptionParser, fraction, positive, whole_number
+from pipelines.evaluation import NOTHING
+from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
+from pipelines.options import OptionParser, fraction, not_negative, positive, whole_number
 from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_training_run, resolve_model
 from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_sizes, each_input, fit_numbers, learn, new_model, sizes
 from schemas.labels import Label
 from schemas.log import Dialogue
 from schemas.ontology import Ontology, OntologyError, infer, merge
 
+DEFAULT_FEEDBACK_WEIGHT = 0.1
 TRAINING = "training.json"
 
 
 @dataclass(frozen=True)
 class InputSettings:
-    """One assistant's annotated logs."""
+    """One assistant's logs."""
 
     pattern: str
     format: str
     passes: float
     ontology: str | None
+    feedback_weight: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
     formats = each_input("input-format", options.input_format, "jsonl", options.input)
     passes = each_input("passes", options.passes, 1.0, options.input)
     ontologies = each_input("ontology", options.ontology, "", options.input)
+    weights = each_input("feedback-weight", options.feedback_weight, DEFAULT_FEEDBACK_WEIGHT, options.input)
     if "://" in options.output:
         raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
     if is_model(options.init):
@@ -95,8 +103,10 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
         raise UserError(f"--precision {options.precision:g} must be more than 0 and less than 1.")
     return TrainSettings(
         inputs=tuple(
-            InputSettings(pattern, form, times, ontology or None)
-            for pattern, form, times, ontology in zip(options.input, formats, passes, ontologies, strict=True)
+            InputSettings(pattern, form, times, ontology or None, weight)
+            for pattern, form, times, ontology, weight in zip(
+                options.input, formats, passes, ontologies, weights, strict=True
+            )
         ),
         annotations=tuple(options.annotations),
         output=storage.absolute(options.output),
@@ -118,6 +128,7 @@ def train(settings: TrainSettings) -> TrainSummary:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     training, validation = _sources(settings, console)
+    feedback = _feedback(training, console)
     config = TrainingConfig(precision=settings.precision, seed=settings.seed)
     folder = Path(settings.output, MODEL)
     try:
@@ -126,20 +137,41 @@ def train(settings: TrainSettings) -> TrainSummary:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
     model, is_new = _start(settings, training)
     begun_from = model.version
+    training = [
+        source._replace(targets=noisy_targets(model, source.dialogues, each.targets, anew=is_new))
+        if each and each.turns
+        else source
+        for source, each in zip(training, feedback, strict=True)
+    ]
     fit_evidence(model, training, config, anew=is_new)
     trainer = Trainer(model, training, config)
     checkpoint = Path(settings.output, CHECKPOINT)
     history = learn(trainer, checkpoint, _fingerprint(settings, training, begun_from), console)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
+    if unset := [label for label in Label if label not in calibration]:
+        console.print(
+            f"The validation part has no annotated {', '.join(unset)}: "
+            + (
+                "temperatures and thresholds stay"
+                if begun_from
+                else "temperatures stay 1, and the model never abstains"
+            )
+            + (" those of the model that this one started from." if begun_from else " from these.")
+        )
     version = model.save(folder)
     summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)
-    _write_record(folder / TRAINING, settings, begun_from, training, config, trainer, summary)
+    _write_record(folder / TRAINING, settings, begun_from, feedback, trainer, summary)
     registered = log_training_run(
         tracking_uri=settings.tracking_uri,
         experiment=settings.experiment,
         run_name=f"train {version}",
-        parameters={**asdict(config), "init": settings.sizes.init, "inputs": ", ".join(s.name for s in training)},
+        parameters={
+            **asdict(config),
+            "init": settings.sizes.init,
+            "inputs": ", ".join(source.name for source in training),
+            "feedback_weights": ", ".join(f"{source.feedback_weight:g}" for source in training),
+        },
         history=history,
         model_folder=folder,
         registered_name=settings.name,
@@ -161,6 +193,8 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
         logs = read_logs([each.pattern], each.format)
         for path in settings.annotations:
             annotated[path] += annotate(logs.dialogues, path)
+        if each.feedback_weight:
+            take_surveys(logs.dialogues)
         parts: dict[Part, list[Dialogue]] = {part: [] for part in Part}
         for dialogue in logs.dialogues:
             parts[part_of(dialogue)].append(dialogue)
@@ -173,7 +207,7 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
         except (OSError, OntologyError) as error:
             raise UserError(f"Cannot read --ontology {each.ontology}: {error}.") from None
         name = f"{each.format}:{Path(each.pattern).name}"
-        training.append(Source(name, parts[Part.TRAIN], ontology, each.passes))
+        training.append(Source(name, parts[Part.TRAIN], ontology, each.passes, feedback_weight=each.feedback_weight))
         validation.append(Source(name, parts[Part.VALIDATION], ontology, 1.0))
         counts = Counter({part: len(dialogues) for part, dialogues in parts.items()})
         console.print(
@@ -187,6 +221,40 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
     if not any(source.dialogues for source in validation):
         raise UserError("No dialogue is left to calibrate on: give more logs.")
     return training, validation
+
+
+def _feedback(sources: Sequence[Source], console: Console) -> list[Supervision | None]:
+    """What feedback says in each source, with a table of it; None where none is asked for.
+
+    Raises `UserError` where there is neither feedback nor annotation.
+    """
+    feedback = [supervise(source.dialogues) if source.feedback_weight else None for source in sources]
+    for source, each in zip(sources, feedback, strict=True):
+        if each and each.turns:
+            console.print(_functions_table(source.name, each))
+    annotated = any(is_annotated(dialogue) for source in sources for dialogue in source.dialogues)
+    if not annotated and not any(each and each.turns for each in feedback):
+        raise UserError(
+            "There is nothing to learn from: no dialogue of the inputs is annotated, and none has feedback "
+            "(with --feedback-weight 0 none is looked for)."
+        )
+    return feedback
+
+
+def _functions_table(name: str, feedback: Supervision) -> Table:
+    title = (
+        f"Feedback in {name}: noisy targets for {feedback.turns:,} turns without an annotated failure point; how often "
+        "votes are right, as learned from the votes, and in truth where that is annotated"
+    )
+    table = Table(title=title, title_justify="left")
+    for header in ("function", "votes"):
+        table.add_column(header, no_wrap=True)
+    for header in ("coverage", "overlaps", "conflicts", "learned", "in truth"):
+        table.add_column(header, justify="right")
+    for each in feedback.report:
+        shares = (each.coverage, each.overlaps, each.conflicts, each.learned_accuracy, each.empirical_accuracy)
+        table.add_row(each.function, each.vote, *(NOTHING if share is None else f"{share:.3f}" for share in shares))
+    return table
 
 
 def is_model(uri: str) -> bool:
@@ -214,7 +282,7 @@ def _fingerprint(settings: TrainSettings, sources: Sequence[Source], begun_from:
     """Of all that the weights depend on; not of where things lie or what becomes of the model."""
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(msgspec.json.encode((source.name, source.passes, source.ontology)))
+        digest.update(msgspec.json.encode((source.name, source.passes, source.feedback_weight, source.ontology)))
         for dialogue in source.dialogues:
             digest.update(msgspec.json.encode(dialogue))
     sizes = settings.sizes
@@ -226,18 +294,17 @@ def _write_record(
     path: Path,
     settings: TrainSettings,
     begun_from: str,
-    sources: Sequence[Source],
-    config: TrainingConfig,
+    feedback: Sequence[Supervision | None],
     trainer: Trainer,
     summary: TrainSummary,
 ) -> None:
-    """What the model card quotes: recipe, data and calibration. No paths: a model travels."""
+    """What the model card quotes: recipe, data, feedback and calibration. No paths: a model travels."""
     record = {
         "model_version": summary.model_version,
         "steps": summary.steps,
         "skipped_steps": trainer.skipped,
         "minutes": round(summary.seconds / 60, 1),
-        "config": asdict(config),
+        "config": asdict(trainer.config),
         "init": {"model_version": begun_from}
         if begun_from
         else {
@@ -251,8 +318,13 @@ def _write_record(
                 "dialogues": len(source.dialogues),
                 "turns": sum(len(dialogue.turns) for dialogue in source.dialogues),
                 "passes": source.passes,
+                "feedback": {
+                    "weight": source.feedback_weight,
+                    "turns": each.turns if each else 0,
+                    "functions": each.report if each else [],
+                },
             }
-            for source in sources
+            for source, each in zip(trainer.sources, feedback, strict=True)
         ],
         "calibration": summary.calibration,
     }
@@ -262,7 +334,7 @@ def _write_record(
 def _parser() -> OptionParser:
     parser = OptionParser("faultline train", (__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--input", action="append", required=True, metavar="GLOB", help="annotated logs of one assistant; repeatable")
+    add("--input", action="append", required=True, metavar="GLOB", help="logs of one assistant; repeatable")
     add(
         "--input-format",
         action="append",
@@ -292,6 +364,15 @@ def _parser() -> OptionParser:
         default=[],
         metavar="FILE",
         help='JSON Lines of failure points by dialogue: {"dialogue_id": …, "failure_points": [one a turn]}',
+    )
+    add(
+        "--feedback-weight",
+        action="append",
+        default=[],
+        type=not_negative,
+        metavar="WEIGHT",
+        help="how much a turn that only feedback tells of counts beside 1 of an annotated one, a number of at least 0: "
+        f"once for all inputs, or once each; 0 learns from no feedback (default: {DEFAULT_FEEDBACK_WEIGHT:g})",
     )
     add(
         "--output",

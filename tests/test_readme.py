@@ -13,6 +13,7 @@ import pytest
 from encoders.dialogue import WINDOW
 from encoders.text import LIMITS, Segment
 from labelers import goal_segmentation, rephrase
+from labelers.labelling_functions import FUNCTIONS
 from pipelines import (
     drift,
     evaluate,
@@ -136,6 +137,11 @@ def test_the_closed_lists_are_those_of_the_schemas() -> None:
     assert re.findall(r"`(\w+)`", columns["abstained"][1]) == list(Label)
     assert re.findall(r"`(\w+)`", columns["failure_point_probabilities"][1]) == list(FailurePoint)
     assert re.findall(r"`(\w+)`", table(section("rejected"), "column")["stage"][1]) == list(Stage)
+
+
+def test_the_labelling_functions_are_all_there_are_with_their_votes() -> None:
+    written = table(README, "labelling function")
+    assert {name: cells[0] for name, cells in written.items()} == {each.name: each.vote for each in FUNCTIONS}
 
 
 @pytest.mark.parametrize(

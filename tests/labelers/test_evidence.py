@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from labelers.base import IGNORE
-from labelers.evidence import Evidence, Examples, fit
+from labelers.evidence import Evidence, Examples, Lesson, fit
 from schemas.log import AsrHypothesis, Dialogue, Turn, validate
+
+
+def _lesson(dialogue: Dialogue, noisy: bool = False) -> Lesson:
+    targets = np.full((len(dialogue.turns), 2), 0.5 if noisy else np.nan)
+    return Lesson(dialogue, passes=10.0, targets=targets, weight=0.2)
+
+
+def _loss(scores: Tensor, answers: Tensor, _: Tensor) -> Tensor:
+    return functional.cross_entropy(scores, answers)
 
 
 def _examples() -> Examples:
@@ -17,7 +30,7 @@ def _examples() -> Examples:
         for number, score in enumerate(scores)
     ]
     answers = [int(score < -2) if number % 5 else IGNORE for number, score in enumerate(scores)]
-    examples = Examples.of(dialogues, answers, [10.0] * len(dialogues), IGNORE)
+    examples = Examples.of([_lesson(dialogue) for dialogue in dialogues], answers)
     assert examples is not None
     return examples
 
@@ -25,7 +38,7 @@ def _examples() -> Examples:
 def _trained(examples: Examples, seed: int) -> Evidence:
     torch.manual_seed(0)
     evidence = Evidence(2)
-    fit(evidence, examples, seed, anew=True)
+    fit(evidence, examples, _loss, seed, anew=True)
     return evidence
 
 
@@ -45,5 +58,13 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_turns_that_nobody_annotated_are_no_examples() -> None:
     examples = _examples()
     assert len(examples.answers) == 320
-    dialogues = [validate(Dialogue(dialogue_id="a", turns=[Turn(text="hi")]))]
-    assert Examples.of(dialogues, [IGNORE], [1.0], IGNORE) is None
+    assert Examples.of([_lesson(validate(Dialogue(dialogue_id="a", turns=[Turn(text="hi")])))], [IGNORE]) is None
+
+
+def test_a_noisy_target_is_seen_less_often_than_an_answer_where_there_are_answers() -> None:
+    dialogues = [validate(Dialogue(dialogue_id=name, turns=[Turn(text="hi")])) for name in "abc"]
+    lessons = [_lesson(dialogue, noisy) for dialogue, noisy in zip(dialogues, (False, True, False), strict=True)]
+    mixed, alone = (Examples.of(lessons, answers) for answers in ([1, IGNORE, IGNORE], [IGNORE] * 3))
+    assert mixed is not None and alone is not None
+    assert mixed.passes.tolist() == pytest.approx([10, 2])
+    assert alone.passes.tolist() == [10]

@@ -76,6 +76,22 @@ def test_speech_recognition_is_not_to_blame_for_a_typed_request(
     assert labels[1].probabilities[FailurePoint.ER] == pytest.approx((1 + 1 / 4) / 2, abs=1e-3)
 
 
+def test_a_noisy_target_is_held_against_the_sum_of_the_defects_and_where_they_share_it_against_each(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    # Each of the components, in turn, fails half of the time.
+    found = torch.tensor([1 / 32, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])
+    model.failure_point.hazards = fixed([[0.0] * 5] * 3)
+    encoded = encode([_plain(3)])
+    unknown = [torch.nan] * 6
+    left_open = torch.tensor([[0.2, 0, 0, 0, 0, 0], unknown, unknown])
+    shared = torch.tensor([unknown, [0.2, 0.1, 0.3, 0.2, 0.1, 0.1], unknown])
+    binary = -0.2 * found[0].log() - 0.8 * (1 - found[0]).log()
+    assert model.failure_point.feedback_loss(encoded, left_open) == pytest.approx(float(binary))
+    assert model.failure_point.feedback_loss(encoded, shared) == pytest.approx(float(-(shared[1] * found.log()).sum()))
+    assert model.failure_point.feedback_loss(encoded, torch.full((3, 6), torch.nan)) == 0
+
+
 def test_extreme_hazards_give_a_finite_loss(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:
     model.failure_point.hazards = fixed([[1e4] * 5, [-1e4] * 5])
     encoded = encode([_annotated({"failure_point": FailurePoint.RESULT}, {"failure_point": FailurePoint.WAKE})])

@@ -10,13 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from labelers.base import IGNORE
+from labelers.failure_point import POINTS
 from labelers.learning import Source, schedule
 from labelers.model import Model
-from labelers.training import NEVER, Trainer, TrainingConfig, calibrate, hide
+from labelers.training import (
+    FEEDBACK,
+    NEVER,
+    Trainer,
+    TrainingConfig,
+    calibrate,
+    fit_evidence,
+    hide,
+    noisy_targets,
+)
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
 from schemas.ontology import infer
@@ -137,6 +148,68 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_told(
     next(trainer.run())
     assert trainer.skipped == 1
     assert _same(trainer.model.state_dict(), before)
+
+
+def _unannotated(count: int) -> list[Dialogue]:
+    """Dialogues of one turn, of which those with more words are to be taken for defects."""
+    return [
+        validate(Dialogue(dialogue_id=str(index), turns=[Turn(text="x" if index % 2 else "no no no no no no no no")]))
+        for index in range(count)
+    ]
+
+
+def _probabilities(model: Model, dialogues: Sequence[Dialogue]) -> np.ndarray:
+    """(dialogues, 6) of the first turns' failure points."""
+    return np.array([list(each.turns[0].failure_point_probabilities.values()) for each in model.label(dialogues)])
+
+
+def test_noisy_targets_teach_what_is_a_defect(tiny_model_dir: Path) -> None:
+    dialogues = _unannotated(40)
+    model = Model.load(tiny_model_dir).float()
+    targets = noisy_targets(
+        model, dialogues, [np.array([0.1 if index % 2 else 0.9]) for index in range(40)], anew=False
+    )
+    source = _source(dialogues, passes=40)._replace(targets=targets, feedback_weight=1.0)
+    fit_evidence(model, [source], FAST, anew=False)
+    trainer = Trainer(model, [source], FAST)
+    assert all(math.isfinite(losses[FEEDBACK]) for losses in trainer.run())
+    trainer.finish()
+    correct = _probabilities(model, dialogues)[:, 0]
+    assert correct[0::2].max() < 0.4 < 0.6 < correct[1::2].min()
+
+
+def test_the_components_share_a_noisy_target_as_the_model_had_it(tiny_model_dir: Path) -> None:
+    model = Model.load(tiny_model_dir).float()
+    dialogues = _unannotated(2)
+    targets = np.concatenate(noisy_targets(model, dialogues, [np.array([0.75]), np.array([0.1])], anew=False))
+    components = _probabilities(model, dialogues)[:, 1:]
+    assert targets[:, 0] == pytest.approx([0.25, 0.9])
+    assert targets[:, 1:].sum(axis=1) == pytest.approx([0.75, 0.1])
+    assert targets[0, 1:] / 0.75 == pytest.approx(components[0] / components[0].sum())
+
+
+def test_which_component_failed_stays_open_for_a_model_that_has_learned_no_label(tiny_model_dir: Path) -> None:
+    model = Model.load(tiny_model_dir).float()
+    dialogues = _unannotated(2)
+    (known, none) = noisy_targets(model, dialogues, [np.array([0.75]), np.array([np.nan])], anew=True)
+    assert known.tolist() == [[0.25, *[0.0] * (len(POINTS) - 1)]]
+    assert np.isnan(none[:, 0]).all()
+
+
+def test_a_resumed_run_with_feedback_gives_the_weights_of_an_undisturbed_one(tiny_model_dir: Path) -> None:
+    dialogues = _unannotated(40)
+    targets = noisy_targets(Model.load(tiny_model_dir).float(), dialogues, [np.array([0.7])] * 40, anew=False)
+    sources = [_source(dialogues)._replace(targets=targets, feedback_weight=0.5), _source(_requests(20), name="more")]
+    undisturbed, killed, resumed = (_trainer(tiny_model_dir, sources) for _ in range(3))
+    for _ in undisturbed.run():
+        pass
+    for _ in killed.run():
+        if killed.step == 2:
+            break
+    resumed.restore(killed.state())
+    for _ in resumed.run():
+        pass
+    assert _same(_weights(resumed), _weights(undisturbed))
 
 
 def test_a_schedule_shows_every_dialogue_as_often_as_asked(dialogues: list[Dialogue]) -> None:

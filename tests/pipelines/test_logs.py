@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.logs import Part, annotate, part_of, read_logs
-from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation
+from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
+from schemas.log import Dialogue, DialogueAnnotation, DialogueFeedback, FailurePoint, Turn, TurnAnnotation
 from schemas.rejects import RejectReason
 
 
@@ -101,3 +101,17 @@ def test_annotations_of_another_form_are_a_mistake(content: bytes | None, messag
     with pytest.raises(UserError, match=message) as raised:
         annotate([_dialogue("a", "hi")], str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_a_survey_is_the_annotation_of_a_success_that_has_none() -> None:
+    said, annotated, silent = (
+        Dialogue(dialogue_id=name, turns=[Turn(text="hi")], feedback=feedback, annotation=annotation)
+        for name, feedback, annotation in (
+            ("a", DialogueFeedback(success=False), None),
+            ("b", DialogueFeedback(success=False), DialogueAnnotation(success=True)),
+            ("c", DialogueFeedback(rating=1.0), None),
+        )
+    )
+    take_surveys([said, annotated, silent])
+    assert [each.annotation and each.annotation.success for each in (said, annotated, silent)] == [False, True, None]
+    assert [is_annotated(each) for each in (said, annotated, silent)] == [True, True, False]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labelers.labelling_functions import FUNCTIONS
 from labelers.model import Model
 from labelers.training import Trainer
 from pipelines import train
@@ -80,6 +81,69 @@ def test_the_record_beside_the_model_has_the_recipe_and_no_paths(trained: Path) 
     assert told["calibration"].keys() == set(Label)
 
 
+@pytest.fixture(scope="session")
+def unannotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same logs as nobody annotated them; some of the users answered a survey."""
+    path = tmp_path_factory.mktemp("unannotated") / "logs.jsonl"
+    lines = []
+    for number, line in enumerate(LOGS.read_text().splitlines()):
+        dialogue = json.loads(line)
+        dialogue.pop("annotation", None)
+        for turn in dialogue["turns"]:
+            turn.pop("annotation", None)
+        if number % 3:
+            dialogue["feedback"] = {"success": number % 3 == 1}
+        lines.append(json.dumps(dialogue) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def _calibration(model: Model) -> dict[Label, tuple[float, float]]:
+    return {label: (float(each.temperature), float(each.threshold)) for label, each in model.labelers.items()}
+
+
+def test_a_model_goes_on_learning_from_logs_that_nobody_annotated(
+    trained: Path, unannotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--input", str(unannotated), "--init", str(trained / "model"), "--threads", "1"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "temperatures and thresholds stay those of the model that this one started from" in said
+    before, after = (Model.load(path / "model") for path in (trained, tmp_path))
+    assert after.version != before.version
+    kept = set(Label) - {Label.SUCCESS}
+    assert {label: _calibration(after)[label] for label in kept} == {
+        label: _calibration(before)[label] for label in kept
+    }
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    # What users said of success in a survey sets the one temperature.
+    assert record["calibration"].keys() == {Label.SUCCESS}
+    (source,) = record["sources"]
+    assert source["feedback"]["turns"] > 20
+    assert {each["function"] for each in source["feedback"]["functions"]} == {each.name for each in FUNCTIONS}
+    for each in FUNCTIONS:
+        assert f" {each.name} " in said
+
+
+def test_a_new_model_can_be_made_from_feedback_alone(
+    command: Callable[..., list[str]], unannotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(unannotated) if each == str(LOGS) else each for each in command(tmp_path)]
+    assert main(arguments) == 0
+    assert "the model never abstains from these" in " ".join(capsys.readouterr().err.split())
+    assert Model.load(tmp_path / "model").label(read_logs([str(LOGS)], "jsonl").dialogues)
+
+
+def test_without_feedback_and_annotation_there_is_nothing_to_learn_from(
+    command: Callable[..., list[str]], unannotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(unannotated) if each == str(LOGS) else each for each in command(tmp_path)]
+    assert main([*arguments, "--feedback-weight", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "There is nothing to learn from: no dialogue of the inputs is annotated" in said
+    assert "Traceback" not in said
+
+
 def test_a_finished_run_leaves_no_checkpoint(trained: Path) -> None:
     assert not (trained / "checkpoint.pt").exists()
 
@@ -122,7 +186,8 @@ def test_a_checkpoint_of_other_options_is_not_gone_on_from(
     monkeypatch.setattr(Trainer, "_one", stop)
     assert main(command(tmp_path)) == 130
     assert main(command(tmp_path, "--seed", "2")) == 130
-    assert seen == [0, 1, 2, 0]
+    assert main(command(tmp_path, "--seed", "2", "--feedback-weight", "2")) == 130
+    assert seen == [0, 1, 2, 0, 0]
 
 
 class _Bomb:
@@ -150,6 +215,7 @@ def test_a_checkpoint_that_is_none_is_one_sentence(
         (["--width", "10"], "--width 10 must be a multiple of 4"),
         (["--precision", "1"], "--precision 1 must be more than 0 and less than 1"),
         (["--passes", "0"], "'0' is not a number greater than 0"),
+        (["--feedback-weight", "-1"], "'-1' is not a number of at least 0"),
         (["--passes", "1", "--passes", "2"], "--passes is given 3 times for 1 --input"),
         (["--ontology", "nothing.json"], "Cannot read --ontology nothing.json"),
         (["--annotations", "nothing.jsonl"], "Cannot read the annotations nothing.jsonl"),
