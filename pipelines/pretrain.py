@@ -102,7 +102,8 @@ def pretrain(settings: PretrainSettings) -> PretrainSummary:
     history = learn(pretrainer, checkpoint, _fingerprint(settings, sources), console)
     pretrainer.finish()
     version = model.save(folder)
-    losses = {name: value for name, value in history[-1].items() if name != "step"} if history else {}
+    last = history[-1] if history else {}
+    losses = {name.removeprefix("loss_"): loss for name, loss in last.items() if name != "step"}
     record = {
         "model_version": version,
         "steps": pretrainer.step,

@@ -14,7 +14,7 @@ import torch
 from labelers.labelling_functions import FUNCTIONS
 from labelers.model import Model
 from labelers.training import Trainer
-from pipelines import train
+from pipelines import training_run
 from pipelines.cli import main
 from pipelines.logs import read_logs
 from pipelines.tracking import resolve_model
@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_model(
         return one(trainer)
 
     with monkeypatch.context() as context:
-        context.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+        context.setattr(training_run, "CHECKPOINT_SECONDS", -1.0)
         context.setattr(Trainer, "_one", killed)
         assert main(command(tmp_path)) == 130
     assert (tmp_path / "checkpoint.pt").exists()
@@ -182,7 +182,7 @@ def test_a_checkpoint_of_other_options_is_not_gone_on_from(
         return one(trainer)
 
     one = Trainer._one
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr(Trainer, "_one", stop)
     assert main(command(tmp_path)) == 130
     assert main(command(tmp_path, "--seed", "2")) == 130

@@ -134,6 +134,7 @@ def test_every_format_is_found_by_its_name() -> None:
         "star",
         "tiage",
         "turns",
+        "utterances",
     ]
     assert known == NAMES
 
