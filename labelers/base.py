@@ -52,12 +52,16 @@ class EncodedOntology(NamedTuple):
     """(S, E)"""
     slots_by_intent: dict[str, frozenset[str]]
     """the slots of the services that have an intent"""
+    closed_slots: dict[str, frozenset[str]]
+    """the values, in lower case, of slots that can have no others"""
 
     @classmethod
     def of(cls, ontology: Ontology, intent_vectors: Tensor, slot_vectors: Tensor) -> EncodedOntology:
         """The ontology with these vectors, which are in the order of its names."""
         intents, slots = [each.name for each in ontology.intents], [each.name for each in ontology.slots]
-        return cls(ontology, intents, slots, intent_vectors, slot_vectors, ontology.slots_by_intent)
+        return cls(
+            ontology, intents, slots, intent_vectors, slot_vectors, ontology.slots_by_intent, ontology.closed_slots
+        )
 
 
 class Encoded(NamedTuple):

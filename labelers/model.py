@@ -246,12 +246,21 @@ class Model(nn.Module):
         return torch.cat(states)[torch.argsort(torch.cat(places))]
 
     def encode_ontology(self, ontology: Ontology) -> EncodedOntology:
-        """The ontology with a vector for every name."""
+        """The ontology with a vector for every name: where services describe it differently, the mean of these."""
+        intents = [entry for service in ontology.services for entry in service.intents]
+        slots = [entry for service in ontology.services for entry in service.slots]
         return EncodedOntology.of(
-            ontology,
-            self._encode_names([_described(intent) for intent in ontology.intents]),
-            self._encode_names([_described(slot) for slot in ontology.slots]),
+            ontology, self._encode_entries(ontology.intents, intents), self._encode_entries(ontology.slots, slots)
         )
+
+    def _encode_entries(self, named: Sequence[Intent | SlotType], entries: Sequence[Intent | SlotType]) -> Tensor:
+        """(names, E)."""
+        rows = {entry.name: row for row, entry in enumerate(named)}
+        texts = sorted({(rows[entry.name], _described(entry)) for entry in entries})
+        vectors = self._encode_names([text for _, text in texts])
+        of = torch.tensor([row for row, _ in texts], dtype=torch.long, device=vectors.device)
+        counts = torch.bincount(of, minlength=len(named)).unsqueeze(-1)
+        return torch.zeros(len(named), vectors.shape[1], device=vectors.device).index_add(0, of, vectors) / counts
 
     def _encode_names(self, texts: Sequence[str]) -> Tensor:
         """(names, E)."""

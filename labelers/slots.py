@@ -1,8 +1,8 @@
 """Slots: the values that the user meant, from two sources.
 
 - Spans of the request: each token begins a value, continues one or is outside (BIO; Ramshaw and Marcus 1995);
-  the span's vector is then compared with the names of the ontology's slots. As sure as the turn's intent is, the
-  slot is one of a service that has this intent.
+  the span's vector is then compared with the names of the ontology's slots. Unless the turn's intent is doubtful, the
+  slot is one of a service that has this intent; a slot with a closed list of values has no other value.
 - What the assistant's own understanding proposed, here or one turn later, in any hypothesis: each
   (slot, value) is accepted or not. This finds values that are not words of the request (`requested = phone`).
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,9 +29,8 @@ from schemas.log import Dialogue, Slot, Turn
 OUTSIDE, BEGIN, INSIDE = range(3)
 _SOURCES = 4
 """What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
-_ELSEWHERE = 0.02
-"""Probability at least that a span is a slot of another service than the turn's intent, however sure that is: a
-request can be about two things."""
+_UNLIKELY = 1e-5
+"""Probability that a span is a slot of a service without the turn's intent, or one of which it is no value."""
 _SPANS = 4_096
 """Spans that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
 
@@ -126,23 +127,26 @@ class SlotLabeler(Labeler):
             spans.append((row, start, end))
         sures: list[float] = []
         names: list[int] = []
-        for part in (spans[index : index + _SPANS] for index in range(0, len(spans), _SPANS)):
-            allowed = _allowed(encoded, [intents[row] for row, _, _ in part])
+        turns = _turns(encoded)
+        places = [_place(turns[row], encoded.user_offsets[row], start, end) for row, start, end in spans]
+        for index in range(0, len(spans), _SPANS):
+            part = spans[index : index + _SPANS]
+            values = [
+                (turns[row].text or "")[first:last]
+                for (row, _, _), (first, last) in zip(part, places[index : index + _SPANS], strict=True)
+            ]
+            allowed = _allowed(encoded, [intents[row] for row, _, _ in part], values)
             decided = torch.softmax(self._name_logits(encoded, part) + allowed, dim=-1).max(dim=-1)
             sures += decided.values.tolist()
             names += decided.indices.tolist()
-        turns = _turns(encoded)
-        for (row, start, end), sure, name in zip(spans, sures, names, strict=True):
-            offsets = encoded.user_offsets[row]
-            text = turns[row].text or ""
-            first, last = _whole_words(text, int(offsets[start][0]), int(offsets[end - 1][1]))
+        for (row, start, end), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
             if before is not None and first < before:
                 continue  # another piece of a word that is a value already
             slots[row].append(
                 SlotLabel(
                     name=encoded.ontology.slots[name],
-                    value=text[first:last],
+                    value=(turns[row].text or "")[first:last],
                     start=first,
                     end=last,
                     confidence=sure * float(confidence[row, start:end].min()),
@@ -248,20 +252,23 @@ def _proposals(encoded: Encoded) -> _Proposals:
     return found
 
 
-def _allowed(encoded: Encoded, intents: Sequence[IntentLabel]) -> Tensor:
-    """(spans, S) log-probabilities that a span of a turn of that intent is one of these slots."""
+def _allowed(encoded: Encoded, intents: Sequence[IntentLabel], values: Sequence[str]) -> Tensor:
+    """(spans, S) log-probabilities that a span with that value, of a turn of that intent, is one of these slots."""
     ontology = encoded.ontology
     places = {name: index for index, name in enumerate(ontology.slots)}
     probabilities = torch.ones(len(intents), len(places))
     columns: dict[frozenset[str], Tensor] = {}
     for row, intent in enumerate(intents):
         own = ontology.slots_by_intent.get(intent.name or "")
-        # Nothing is known of an intent without slots, such as a greeting.
-        if own and intent.confidence is not None:
+        # Nothing follows from an intent without slots, such as a greeting.
+        if own and not intent.abstained:
             if own not in columns:
                 columns[own] = torch.tensor([places[name] for name in own])
-            probabilities[row] = max(1 - intent.confidence, _ELSEWHERE)
+            probabilities[row] = _UNLIKELY
             probabilities[row, columns[own]] = 1.0
+    for name, known in ontology.closed_slots.items():
+        others = torch.tensor([value.lower() not in known for value in values])
+        probabilities[others, places[name]] = _UNLIKELY
     return probabilities.log().to(encoded.states.device)
 
 
@@ -286,6 +293,11 @@ def _same(one: SlotLabel, other: SlotLabel) -> bool:
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return one.value.lower() == other.value.lower()
     return one.start < other.end and other.start < one.end
+
+
+def _place(turn: Turn, offsets: npt.NDArray[np.int64], start: int, end: int) -> tuple[int, int]:
+    """The characters of the words that the user's tokens start … end - 1 are of."""
+    return _whole_words(turn.text or "", int(offsets[start][0]), int(offsets[end - 1][1]))
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:

@@ -40,6 +40,9 @@ class SlotType(Struct, frozen=True, omit_defaults=True):
 
     name: str
     description: str = ""
+    is_categorical: bool = False
+    """`possible_values` are all that there are"""
+    possible_values: tuple[str, ...] = ()
 
 
 class Service(Struct, frozen=True, omit_defaults=True):
@@ -79,6 +82,18 @@ class Ontology(Struct, frozen=True):
     def slots(self) -> list[SlotType]:
         """Every slot once, by name, in alphabetical order."""
         return _by_name(slot for service in self.services for slot in service.slots)
+
+    @property
+    def closed_slots(self) -> dict[str, frozenset[str]]:
+        """Of every slot that has a closed list of values in each service that has the slot: all values, in lower
+        case."""
+        values: dict[str, set[str]] = {}
+        is_open = set()
+        for slot in (slot for service in self.services for slot in service.slots):
+            if not slot.is_categorical:
+                is_open.add(slot.name)
+            values.setdefault(slot.name, set()).update(value.lower() for value in slot.possible_values)
+        return {name: frozenset(of) for name, of in values.items() if name not in is_open}
 
     @property
     def slots_by_intent(self) -> dict[str, frozenset[str]]:

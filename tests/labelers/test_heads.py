@@ -296,13 +296,39 @@ def test_a_span_is_a_slot_of_the_intents_service(model: Model, fixed: type[torch
     encoded = model.encode([_dialogue(Turn(text="abba"))], model.encode_ontology(Ontology(services)))
     model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 3])
     found = {
-        intent: model.slots.decode(encoded, [IntentLabel(intent, sure, False)])[0].slots[0]
-        for intent, sure in [("play", 0.99), ("go", 0.99), (None, None)]
+        (intent, doubtful): model.slots.decode(encoded, [IntentLabel(intent, 0.6, doubtful)])[0].slots[0].name
+        for intent in ("play", "go")
+        for doubtful in (True, False)
     }
-    assert found["play"].name in ("artist", "song")
-    assert found["go"].name == "city"
-    # One of the two is also what the words alone say.
-    assert found[None].name in (found["play"].name, found["go"].name)
+    assert found["play", False] in ("artist", "song")
+    assert found["go", False] == "city"
+    assert found["play", True] == found["go", True]
+
+
+@torch.no_grad()
+def test_a_slot_with_a_closed_list_of_values_has_no_other(model: Model, fixed: type[torch.nn.Module]) -> None:
+    def names(*slots: SlotType) -> set[str]:
+        ontology = Ontology((Service("travel", intents=(Intent("go"),), slots=slots),))
+        dialogue = _dialogue(Turn(text="first"), Turn(text="other"))
+        encoded = model.encode([dialogue], model.encode_ontology(ontology))
+        model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 4] * 2)
+        labels = model.slots.decode(encoded, [IntentLabel("go", 0.9, False)] * 2)
+        return {(label.slots[0].value, label.slots[0].name) for label in labels}
+
+    closed = SlotType("class", is_categorical=True, possible_values=("First", "Second"))
+    assert ("other", "city") in names(closed, SlotType("city"))
+    opened = SlotType("city", is_categorical=True, possible_values=("Rome",))
+    assert names(closed, opened) >= {("first", "class")}
+
+
+@torch.no_grad()
+def test_a_name_that_services_describe_differently_is_all_of_these(model: Model) -> None:
+    def vector(*descriptions: str) -> torch.Tensor:
+        services = tuple(Service(each, slots=(SlotType("city", each),)) for each in descriptions)
+        return model.encode_ontology(Ontology(services)).slot_vectors[0]
+
+    together = vector("of departure", "of arrival")
+    torch.testing.assert_close(together, (vector("of departure") + vector("of arrival")) / 2)
 
 
 def test_slot_truth_is_begin_and_inside_of_the_annotated_span(model: Model, encode: Encode) -> None:

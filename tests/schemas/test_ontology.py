@@ -46,6 +46,13 @@ def test_the_slots_of_an_intent_are_those_of_all_its_services(tmp_path: Path) ->
     }
 
 
+def test_a_slot_is_closed_where_all_its_services_list_its_values(tmp_path: Path) -> None:
+    closed = {"name": "class", "is_categorical": True, "possible_values": ["First"]}
+    first, second = ({"service_name": name, "slots": [closed, {**closed, "name": "size"}]} for name in "ab")
+    second["slots"] = [{**closed, "possible_values": ["Second"]}, {"name": "size", "possible_values": ["6"]}]
+    assert read(tmp_path, first, second).closed_slots == {"class": {"first", "second"}}
+
+
 def test_an_annotated_domain_counts_more_than_the_one_that_was_understood() -> None:
     annotation = TurnAnnotation(domain="Hotels", intent="Book", slots=[Slot(name="city", value="Rome")])
     turn = Turn(text="a room in Rome", nlu=[NluHypothesis(domain="Buses", intent="Find")], annotation=annotation)
