@@ -24,10 +24,10 @@ from labelers.pretraining import Pretrainer, PretrainingConfig
 from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.logs import Part, part_of, read_logs
-from pipelines.options import OptionParser, positive, whole_number
+from pipelines.options import OptionParser, whole_number
 from pipelines.simulation.garble import Garbler
 from pipelines.tracking import default_tracking_uri, log_training_run
-from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_sizes, each_input, learn, new_model, sizes
+from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_inputs, add_sizes, each_input, learn, new_model, sizes
 from schemas.ontology import Ontology
 
 PRETRAINING = "pretraining.json"
@@ -157,28 +157,7 @@ def _fingerprint(settings: PretrainSettings, sources: Sequence[Source]) -> str:
 def _parser() -> OptionParser:
     parser = OptionParser("faultline pretrain", (__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--input", action="append", required=True, metavar="GLOB", help="logs of one assistant; repeatable")
-    add(
-        "--input-format",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="format of the logs: once for all inputs, or once each in their order (default: jsonl)",
-    )
-    add(
-        "--passes",
-        action="append",
-        default=[],
-        type=positive,
-        metavar="N",
-        help="how often the dialogues of an input are seen: once for all, or once each (default: 1)",
-    )
-    add(
-        "--output",
-        required=True,
-        metavar="DIR",
-        help="folder; the model goes into DIR/model; an unfinished run there is resumed",
-    )
+    add_inputs(parser)
     add_sizes(parser)
     add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
     add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")

@@ -31,9 +31,20 @@ from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.evaluation import NOTHING
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
-from pipelines.options import OptionParser, fraction, not_negative, positive, whole_number
+from pipelines.options import OptionParser, fraction, not_negative, whole_number
 from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_training_run, resolve_model
-from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_sizes, each_input, fit_numbers, learn, new_model, sizes
+from pipelines.training_run import (
+    CHECKPOINT,
+    MODEL,
+    Sizes,
+    add_inputs,
+    add_sizes,
+    each_input,
+    fit_numbers,
+    learn,
+    new_model,
+    sizes,
+)
 from schemas.labels import Label
 from schemas.log import Dialogue
 from schemas.ontology import Ontology, OntologyError, infer, merge
@@ -334,22 +345,7 @@ def _write_record(
 def _parser() -> OptionParser:
     parser = OptionParser("faultline train", (__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--input", action="append", required=True, metavar="GLOB", help="logs of one assistant; repeatable")
-    add(
-        "--input-format",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="format of the logs: once for all inputs, or once each in their order (default: jsonl)",
-    )
-    add(
-        "--passes",
-        action="append",
-        default=[],
-        type=positive,
-        metavar="N",
-        help="how often the dialogues of an input are seen: once for all, or once each (default: 1)",
-    )
+    add_inputs(parser)
     add(
         "--ontology",
         action="append",
@@ -373,12 +369,6 @@ def _parser() -> OptionParser:
         metavar="WEIGHT",
         help="how much a turn that only feedback tells of counts beside 1 of an annotated one, a number of at least 0: "
         f"once for all inputs, or once each; 0 learns from no feedback (default: {DEFAULT_FEEDBACK_WEIGHT:g})",
-    )
-    add(
-        "--output",
-        required=True,
-        metavar="DIR",
-        help="folder; the model goes into DIR/model; an unfinished run there is resumed",
     )
     add_sizes(
         parser,

@@ -23,7 +23,7 @@ from encoders.turn import TurnEncoderConfig
 from labelers.learning import Learner, Source
 from labelers.model import Model, ModelConfig
 from pipelines.errors import RunFailed, UserError
-from pipelines.options import OptionParser, whole_number
+from pipelines.options import OptionParser, positive, whole_number
 from schemas.log import Dialogue
 from schemas.ontology import merge
 
@@ -56,6 +56,33 @@ def each_input(name: str, values: list[T], default: T, inputs: Sequence[str]) ->
     if len(values) not in (0, 1, count):
         raise UserError(f"--{name} is given {len(values)} times for {count} --input: give it once, or once each.")
     return (values * count if len(values) == 1 else values) or [default] * count
+
+
+def add_inputs(parser: OptionParser) -> None:
+    """Adds the options that say what is learned from, and where the model goes."""
+    add = parser.add_argument
+    add("--input", action="append", required=True, metavar="GLOB", help="logs of one assistant; repeatable")
+    add(
+        "--input-format",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="format of the logs: once for all inputs, or once each in their order (default: jsonl)",
+    )
+    add(
+        "--passes",
+        action="append",
+        default=[],
+        type=positive,
+        metavar="N",
+        help="how often the dialogues of an input are seen: once for all, or once each (default: 1)",
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder; the model goes into DIR/model; an unfinished run there is resumed",
+    )
 
 
 def add_sizes(parser: OptionParser, whole_models: str = "") -> None:
