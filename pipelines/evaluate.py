@@ -38,7 +38,7 @@ from pipelines.evaluation import (
 )
 from pipelines.evaluation_plot import confusion_figure, coverage_figure, reliability_figure
 from pipelines.labelling import load_model
-from pipelines.logs import Part, annotate, logged_ontology, part_of, read_logs
+from pipelines.logs import Part, annotate, is_annotated, logged_ontology, part_of, read_logs
 from pipelines.options import OptionParser, whole_number
 from pipelines.plan import find_sources
 from pipelines.scoring import (
@@ -71,7 +71,6 @@ from schemas.ontology import Ontology, OntologyError
 ALL = "all"
 """Every part."""
 EVALUATION = "evaluation.json"
-_ANNOTATIONS = ("intent", "slots", "goal_id", "failure_point", "rephrase_of")
 _PROGRESS_TURNS = 4_096
 _PIPED_WIDTH = 160
 
@@ -197,19 +196,10 @@ def _read(settings: EvaluateSettings) -> tuple[list[Dialogue], dict[str, int]]:
 def _check_annotated(settings: EvaluateSettings, dialogues: Sequence[Dialogue]) -> None:
     if not dialogues:
         raise UserError(f"The input has no dialogue in --part {settings.part}: choose another part, or give more logs.")
-    if not any(_is_annotated(dialogue) for dialogue in dialogues):
+    if not any(is_annotated(dialogue) for dialogue in dialogues):
         raise UserError(
             "Nothing in these logs is annotated: give annotated logs, or failure points with --annotations."
         )
-
-
-def _is_annotated(dialogue: Dialogue) -> bool:
-    """Whether it says anything that a label can be compared with."""
-    whole = dialogue.annotation
-    return (whole is not None and (whole.success is not None or bool(whole.goals))) or any(
-        turn.annotation is not None and any(getattr(turn.annotation, name) is not None for name in _ANNOTATIONS)
-        for turn in dialogue.turns
-    )
 
 
 def _ontology(settings: EvaluateSettings) -> Ontology | None:

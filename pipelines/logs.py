@@ -42,6 +42,10 @@ class Logs(NamedTuple):
     rejected: Counter[RejectReason]
 
 
+_ANNOTATIONS = ("intent", "slots", "goal_id", "failure_point", "rephrase_of")
+"""What is annotated of a turn and is a label, too."""
+
+
 class Part(StrEnum):
     """The parts that annotated logs are divided into, by dialogue, before anything is trained."""
 
@@ -165,10 +169,11 @@ def take_surveys(dialogues: Iterable[Dialogue]) -> None:
 
 
 def is_annotated(dialogue: Dialogue) -> bool:
-    """Whether anything is annotated, of the dialogue or of a turn."""
-    of_turns = (turn.annotation for turn in dialogue.turns)
-    return dialogue.annotation not in (None, DialogueAnnotation()) or any(
-        each not in (None, TurnAnnotation()) for each in of_turns
+    """Whether people said anything of it that a label can be compared with, or learned from."""
+    whole = dialogue.annotation
+    return (whole is not None and (whole.success is not None or bool(whole.goals))) or any(
+        turn.annotation is not None and any(getattr(turn.annotation, name) is not None for name in _ANNOTATIONS)
+        for turn in dialogue.turns
     )
 
 
