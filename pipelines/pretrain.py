@@ -27,7 +27,18 @@ from pipelines.logs import Part, part_of, read_logs
 from pipelines.options import OptionParser, whole_number
 from pipelines.simulation.garble import Garbler
 from pipelines.tracking import default_tracking_uri, log_training_run
-from pipelines.training_run import CHECKPOINT, MODEL, Sizes, add_inputs, add_sizes, each_input, learn, new_model, sizes
+from pipelines.training_run import (
+    CHECKPOINT,
+    MODEL,
+    Sizes,
+    add_inputs,
+    add_sizes,
+    each_input,
+    is_model,
+    learn,
+    new_model,
+    sizes,
+)
 from schemas.ontology import Ontology
 
 PRETRAINING = "pretraining.json"
@@ -71,6 +82,8 @@ def parse(argv: Sequence[str] | None) -> PretrainSettings:
     passes = each_input("passes", options.passes, 1.0, options.input)
     if "://" in options.output:
         raise UserError(f"--output {options.output} must be a local folder: a model is written there file by file.")
+    if is_model(options.init):
+        raise UserError(f"--init {options.init} is a whole model, which knows its labels: start from a words encoder.")
     return PretrainSettings(
         inputs=tuple(zip(options.input, formats, passes, strict=True)),
         output=storage.absolute(options.output),

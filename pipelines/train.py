@@ -25,14 +25,14 @@ from rich.table import Table
 
 from labelers.label_model import Supervision, supervise
 from labelers.learning import Source
-from labelers.model import MANIFEST, Model, ModelError
+from labelers.model import Model, ModelError
 from labelers.training import Trainer, TrainingConfig, calibrate, fit_evidence, noisy_targets
 from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.evaluation import NOTHING
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
 from pipelines.options import OptionParser, fraction, not_negative, whole_number
-from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_training_run, resolve_model
+from pipelines.tracking import TrackingError, default_tracking_uri, log_training_run, resolve_model
 from pipelines.training_run import (
     CHECKPOINT,
     MODEL,
@@ -41,6 +41,7 @@ from pipelines.training_run import (
     add_sizes,
     each_input,
     fit_numbers,
+    is_model,
     learn,
     new_model,
     sizes,
@@ -266,11 +267,6 @@ def _functions_table(name: str, feedback: Supervision) -> Table:
         shares = (each.coverage, each.overlaps, each.conflicts, each.learned_accuracy, each.empirical_accuracy)
         table.add_row(each.function, each.vote, *(NOTHING if share is None else f"{share:.3f}" for share in shares))
     return table
-
-
-def is_model(uri: str) -> bool:
-    """Whether `--init` names a whole Faultline model, not only a words encoder."""
-    return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
 
 
 def _start(settings: TrainSettings, sources: Sequence[Source]) -> tuple[Model, bool]:

@@ -21,9 +21,10 @@ from encoders.dialogue import DialogueEncoderConfig
 from encoders.features import turn_features
 from encoders.turn import TurnEncoderConfig
 from labelers.learning import Learner, Source
-from labelers.model import Model, ModelConfig
+from labelers.model import MANIFEST, Model, ModelConfig
 from pipelines.errors import RunFailed, UserError
 from pipelines.options import OptionParser, positive, whole_number
+from pipelines.tracking import BUILTIN
 from schemas.log import Dialogue
 from schemas.ontology import merge
 
@@ -118,6 +119,11 @@ def sizes(options: Namespace) -> Sizes:
     if width % DialogueEncoderConfig.heads:
         raise UserError(f"--width {width} must be a multiple of {DialogueEncoderConfig.heads}.")
     return Sizes(options.init, options.layers or DEFAULT_LAYERS, options.vocabulary or DEFAULT_VOCABULARY, width)
+
+
+def is_model(uri: str) -> bool:
+    """Whether `--init` names a whole Faultline model, not only a words encoder."""
+    return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
 
 
 def new_model(sizes: Sizes, sources: Sequence[Source], seed: int) -> Model:

@@ -67,3 +67,8 @@ def test_logs_without_dialogues_are_a_mistake(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "log.jsonl").write_text("{}\n")
     assert main(["pretrain", "--input", str(tmp_path / "log.jsonl"), "--output", str(tmp_path / "out")]) == 2
     assert "no dialogue to learn from (1 rejected)" in capsys.readouterr().err
+
+
+def test_a_whole_model_is_no_words_encoder_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "--input", str(LOGS), "--output", str(tmp_path), "--init", "builtin"]) == 2
+    assert "--init builtin is a whole model" in capsys.readouterr().err
