@@ -97,7 +97,7 @@ def compare(
 
 def _of_turns(sample: Sample, asked: FailurePoints, labels: Sequence[DialogueLabels]) -> Statistic:
     probabilities = asked.probabilities(labels)
-    predicted = probabilities.argmax(axis=1)
+    predicted = asked.decided(labels)
     counts = np.bincount(asked.truth, minlength=len(POINTS))
     counted = [str(point) for point, count in zip(POINTS, counts, strict=True) if count >= _FEWEST]
     flagged, defects = predicted != CORRECT, asked.defects

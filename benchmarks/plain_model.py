@@ -91,7 +91,8 @@ class Margin(NamedTuple):
     """How near the label of a turn is to another, in probability."""
 
     decision: float
-    """of the least sure answer, half the gap to the next best one: of two answers, the distance to .5"""
+    """of the least sure answer, half the gap to the next best one (of two answers, the distance to .5), or the distance
+    to the point of decision"""
     abstention: float
     """of the confidence, the distance to the label's threshold"""
 
@@ -122,28 +123,40 @@ def margins(model: Model, dialogue: Dialogue, labels: DialogueLabels, ontology: 
 
 
 def _margin(probabilities: list[float], threshold: float) -> Margin:
-    best, second = sorted(probabilities, reverse=True)[:2]
+    best, second = sorted([*probabilities, 0.0, 0.0], reverse=True)[:2]
     return Margin((best - second) / 2, abs(best - threshold))
+
+
+def _decided(positives: list[float], others: list[float], decision: float, threshold: float) -> Margin:
+    """Of a choice between two kinds of answers, and then among one kind."""
+    found = sum(positives)
+    among = _margin(positives if found >= decision else others, threshold)
+    return Margin(min(abs(found - decision), among.decision), among.abstention)
 
 
 def _of_turns(model: Model, encoded: Encoded, label: Label) -> list[Margin]:
     """Of a label that is one choice a turn; alone there is nothing to choose."""
     labeler = model.labelers[label]
+    threshold = float(labeler.threshold)
     rows = labeler.probabilities(labeler.logits(encoded)).tolist()
-    return [_margin([*row, 0.0], float(labeler.threshold)) for row in rows]
+    if labeler.positive is None:
+        return [_margin(row, threshold) for row in rows]
+    decision = float(labeler.decision)
+    # The failures come after `correct`.
+    return [_decided(row[labeler.positive], row[: labeler.positive.start], decision, threshold) for row in rows]
 
 
 def _goals(model: Model, encoded: Encoded, labels: DialogueLabels) -> list[Margin]:
-    """The choice is between a new goal and each goal of the turns before, whose probabilities add up."""
+    """The choice is between a new goal and those of the turns before, of which each one's probabilities add up."""
     labeler = model.goal_segmentation
     found: list[Margin] = []
     for index, row in enumerate(labeler.probabilities(labeler.logits(encoded)).tolist()):
-        choices = {"": row[0]}
+        choices: dict[str, float] = {}
         for back in range(1, min(index, BACK) + 1):
             goal = labels.turns[index - back].goal_id
             choices[goal] = choices.get(goal, 0.0) + row[back]
         # The first turn opens a goal whatever the scores.
-        unsure = _margin([*choices.values(), 0.0], float(labeler.threshold))
+        unsure = _decided([row[0]], [*choices.values()], float(labeler.decision), float(labeler.threshold))
         found.append(unsure if index else Margin(math.inf, math.inf))
     return found
 

@@ -1,8 +1,8 @@
 """What every labeler is: a head over the encoded turns, with its loss, its decoding and its calibration.
 
 A labeler chooses, for each of M questions (a turn, a goal, a token), one of K answers. It says how the answers
-score (`logits`) and which is annotated (`targets`); the loss, the temperature and the abstention threshold
-follow from these two for all labelers alike.
+score (`logits`) and which is annotated (`targets`); the loss, the temperature, the abstention threshold and, where
+there is one, the point of decision follow from these two for all labelers alike.
 
 Dimensions: N turns (of all dialogues of a batch, one after the other), D turn state width, U user tokens,
 E token width, I intents, S slots of the ontology.
@@ -93,13 +93,21 @@ class Labeler(nn.Module, ABC):
     """Base of all labelers."""
 
     label: ClassVar[Label]
+    positive: ClassVar[slice | None] = None
+    """the answers that are looked for among many others, such as the failures among all turns: one of them is given
+    where their probabilities sum to `decision`; None: the most probable answer is given"""
     temperature: Tensor
     threshold: Tensor
+    decision: Tensor
+    """set by `labelers.training.calibrate` to what finds the positive answers best, measured by F1 (Lipton, Elkan and
+    Naryanaswamy 2014, arXiv:1402.1892): for what is rare and hard to tell it is well under a half"""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("threshold", torch.zeros(()))
+        if self.positive is not None:
+            self.register_buffer("decision", torch.tensor(0.5))
 
     @abstractmethod
     def logits(self, encoded: Encoded) -> Tensor:
@@ -119,6 +127,21 @@ class Labeler(nn.Module, ABC):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities, (M, K)."""
         return torch.softmax(logits.float() / self.temperature, dim=-1)
+
+    def choose(self, probabilities: Tensor) -> Tensor:
+        """(M, K) → (M,) the answers given."""
+        if self.positive is None:
+            return probabilities.argmax(dim=-1)
+        return choose(probabilities, self.positive, float(self.decision))
+
+
+def choose(probabilities: Tensor, positive: slice, decision: float) -> Tensor:
+    """(M, K) → (M,) the likeliest of the positive answers where these sum to `decision`, else of the others."""
+    kind = torch.zeros(probabilities.shape[-1], dtype=torch.bool, device=probabilities.device)
+    kind[positive] = True
+    positives, others = probabilities.masked_fill(~kind, -1.0), probabilities.masked_fill(kind, -1.0)
+    found = probabilities[:, positive].sum(dim=-1) >= decision
+    return torch.where(found, positives.argmax(dim=-1), others.argmax(dim=-1))
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:

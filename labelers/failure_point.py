@@ -43,6 +43,8 @@ class FailurePointLabeler(Labeler):
     """(N, D) → (N, 6)."""
 
     label = Label.FAILURE_POINT
+    positive = slice(1, None)
+    """the failures"""
 
     def __init__(self, config: LabelerConfig) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class FailurePointLabeler(Labeler):
     def decode(self, encoded: Encoded) -> list[FailurePointLabel]:
         """One decision a turn."""
         probabilities = self.probabilities(self.logits(encoded)).cpu()
-        best = probabilities.argmax(dim=-1).tolist()
+        decided = self.choose(probabilities).tolist()
         threshold = float(self.threshold)
         return [
             FailurePointLabel(
@@ -104,7 +106,7 @@ class FailurePointLabeler(Labeler):
                 dict(zip((str(point) for point in POINTS), row, strict=True)),
                 row[index] < threshold,
             )
-            for index, row in zip(best, probabilities.tolist(), strict=True)
+            for index, row in zip(decided, probabilities.tolist(), strict=True)
         ]
 
 

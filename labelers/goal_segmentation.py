@@ -33,6 +33,8 @@ class GoalSegmentation(Labeler):
     """(N, D) → (N, BACK + 1)."""
 
     label = Label.GOAL
+    positive = slice(0, 1)
+    """that a goal starts"""
 
     def __init__(self, config: LabelerConfig) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class GoalSegmentation(Labeler):
     def decode(self, encoded: Encoded) -> list[list[GoalTurn]]:
         """For each dialogue one decision a turn."""
         probabilities = self.probabilities(self.logits(encoded)).cpu()
+        decision, threshold = float(self.decision), float(self.threshold)
         decided: list[list[GoalTurn]] = []
         for first, dialogue in zip(encoded.first, encoded.dialogues, strict=True):
             turns: list[GoalTurn] = []
@@ -81,13 +84,13 @@ class GoalSegmentation(Labeler):
                     goal = turns[index - back].goal
                     by_goal[goal] = by_goal.get(goal, 0.0) + row[back]
                 best = max(by_goal, key=lambda goal: by_goal[goal], default=None)
-                if best is None or row[0] >= by_goal[best]:
+                if best is None or row[0] >= decision:
                     # A dialogue's first turn opens a goal whatever the scores.
                     confidence = row[0] if index else 1.0
-                    turns.append(GoalTurn(count, True, confidence < float(self.threshold)))
+                    turns.append(GoalTurn(count, True, confidence < threshold))
                     count += 1
                 else:
-                    turns.append(GoalTurn(best, False, by_goal[best] < float(self.threshold)))
+                    turns.append(GoalTurn(best, False, by_goal[best] < threshold))
             decided.append(turns)
         return decided
 

@@ -4,8 +4,9 @@
   (`labelers.learning` says how it is learned).
 - Turns without an annotated failure point can have a noisy target, learned from feedback (`labelers.label_model`):
   they add a further term to the loss of the failure point, with a weight of their own.
-- Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599), and the threshold below which a
-  labeler abstains: the lowest confidence at which what is kept has the asked-for precision.
+- Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599); the point of decision, of a labeler that
+  has one: the best F1 of its positive answers, as a mean over the sources; and the threshold below which a labeler
+  abstains: the lowest confidence at which what is kept has the asked-for precision.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -37,6 +38,9 @@ NAMES_EVERY = 20
 
 NEVER = 2.0
 """Threshold of a labeler that is not to be trusted at any confidence."""
+
+_DECISIONS = torch.linspace(0.1, 0.9, 81)
+"""Points of decision to choose from."""
 
 FEEDBACK = "feedback"
 """The loss of the noisy targets."""
@@ -175,45 +179,60 @@ def hide(dialogue: Dialogue, rng: random.Random) -> Dialogue:
 
 
 def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict[Label, dict[str, float]]:
-    """Sets every labeler's temperature and threshold from annotated dialogues that it was not trained on.
+    """Sets every labeler's temperature, decision and threshold from annotated dialogues that it was not trained on.
 
-    Returns, by label: temperature, threshold, coverage and precision of what is kept, number of questions. A
-    label that nothing here annotates is left out: it keeps the temperature and the threshold that it has.
+    Returns, by label: temperature, threshold, decision where there is one, coverage and precision of what is kept,
+    number of questions. A label that nothing here annotates is left out: it keeps what it has.
     """
-    collected: dict[Label, tuple[list[Tensor], list[Tensor]]] = {label: ([], []) for label in model.labelers}
+    collected: dict[Label, list[list[_Answered]]] = {label: [] for label in model.labelers}
     with torch.inference_mode():
         for source in sources:
             names = model.encode_ontology(source.ontology)
+            for of_sources in collected.values():
+                of_sources.append([])
             for group in groups(source.dialogues, 1024):
                 encoded = model.encode(group, names)
                 for label, labeler in model.labelers.items():
                     targets = labeler.targets(encoded)
                     known = targets != IGNORE
                     if known.any():
-                        collected[label][0].append(labeler.logits(encoded).float()[known])
-                        collected[label][1].append(targets[known])
+                        collected[label][-1].append(_Answered(labeler.logits(encoded).float()[known], targets[known]))
     report = {}
-    for label, (logits, answers) in collected.items():
-        if logits:
-            report[label] = _calibrate(model.labelers[label], logits, answers, precision)
+    for label, of_sources in collected.items():
+        annotated = [each for each in of_sources if each]
+        if annotated:
+            report[label] = _calibrate(model.labelers[label], annotated, precision)
     return report
 
 
-def _calibrate(labeler: Labeler, logits: list[Tensor], answers: list[Tensor], precision: float) -> dict[str, float]:
+class _Answered(NamedTuple):
+    """M annotated questions to a labeler."""
+
+    scores: Tensor
+    """(M, K) in a group of dialogues of one ontology, so K varies"""
+    answers: Tensor
+    """(M,)"""
+
+
+def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: float) -> dict[str, float]:
+    everything = [each for source in sources for each in source]
     candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
     losses = [
         sum(
-            float(functional.cross_entropy(each / temperature, answer, reduction="sum"))
-            for each, answer in zip(logits, answers, strict=True)
+            float(functional.cross_entropy(each.scores / temperature, each.answers, reduction="sum"))
+            for each in everything
         )
         for temperature in candidates
     ]
     labeler.temperature.fill_(float(candidates[int(np.argmin(losses))]))
+    if labeler.positive is not None:
+        _set_decision(labeler, labeler.positive, sources)
     confidence, right = [], []
-    for each, answer in zip(logits, answers, strict=True):
-        best = labeler.probabilities(each).max(dim=-1)
-        confidence.append(best.values)
-        right.append(best.indices == answer)
+    for scores, answers in everything:
+        probabilities = labeler.probabilities(scores)
+        given = labeler.choose(probabilities)
+        confidence.append(probabilities.gather(1, given[:, None])[:, 0])
+        right.append(given == answers)
     sure, correct = torch.cat(confidence), torch.cat(right).float()
     order = sure.argsort(descending=True)
     running = correct[order].cumsum(0) / torch.arange(1, len(order) + 1)
@@ -226,8 +245,26 @@ def _calibrate(labeler: Labeler, logits: list[Tensor], answers: list[Tensor], pr
     labeler.threshold.fill_(float(sure[order[count - 1]]) if count else NEVER)
     return {
         "temperature": float(labeler.temperature),
+        **({} if labeler.positive is None else {"decision": float(labeler.decision)}),
         "threshold": float(labeler.threshold),
         "coverage": float((sure >= labeler.threshold).float().mean()),
         "precision": float(correct[sure >= labeler.threshold].mean()) if count else 0.0,
         "questions": float(len(order)),
     }
+
+
+def _set_decision(labeler: Labeler, positive: slice, sources: list[list[_Answered]]) -> None:
+    curves = []
+    for source in sources:
+        probability = torch.cat([labeler.probabilities(each.scores)[:, positive].sum(dim=-1) for each in source])
+        kinds = torch.zeros(source[0].scores.shape[1], dtype=torch.bool)
+        kinds[positive] = True
+        truth = torch.cat([kinds[each.answers] for each in source])
+        given = probability[:, None] >= _DECISIONS
+        if truth.any():
+            curves.append(2 * (given & truth[:, None]).sum(dim=0) / (given.sum(dim=0) + truth.sum()))
+    if curves:
+        f1 = torch.stack(curves).mean(dim=0)
+        # Where several are as good, such as in a log of few turns, that which is nearest to the middle of them.
+        best = _DECISIONS[f1 == f1.max()]
+        labeler.decision.fill_(float(best[len(best) // 2]))

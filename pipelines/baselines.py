@@ -3,7 +3,8 @@
 - `asr_threshold`: a turn is a defect where the recogniser's score is low; the threshold has the best F1 on the
   training part. A turn without a score is taken for the least sure.
 - `gradient_boosting`: scikit-learn's histogram gradient boosting on what the model sees of a turn besides its
-  words (`encoders.features`).
+  words (`encoders.features`). It decides as the model does (`labelers.base.choose`), at the defect probability that has
+  the best F1 where each fifth of the training part is scored by a boosting of the others.
 - `live_assistant`: the intent and slots of the assistant's own first NLU hypothesis.
 - `majority`: the most frequent answer of the training part.
 
@@ -17,20 +18,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import precision_recall_curve
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from encoders.features import NUMBERS, turn_features
-from labelers.failure_point import POINTS
-from labelers.metrics import Booleans, Floats
-from pipelines.scoring import FailurePoints, Frame
+from labelers.base import choose
+from labelers.failure_point import POINTS, FailurePointLabeler
+from labelers.metrics import Booleans, Floats, Integers
+from pipelines.scoring import CORRECT, FailurePoints, Frame
 from schemas.log import Dialogue
 
 Features = npt.NDArray[np.float32]
 
+_FOLDS = 5
 _LARGEST_CATEGORIES = 250
 """Of each field; the rest is one more. The boosting takes at most 255."""
 
@@ -53,9 +58,7 @@ class AsrThreshold:
         doubt = cls.doubt(features)
         if not np.isfinite(doubt).any() or not defects.any():
             return None
-        precision, recall, thresholds = precision_recall_curve(defects, np.nan_to_num(doubt, posinf=_most(doubt)))
-        f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-        return cls(float(thresholds[f1[:-1].argmax()]))
+        return cls(_best_threshold(defects, np.nan_to_num(doubt, posinf=_most(doubt))))
 
     @staticmethod
     def doubt(features: Features) -> Floats:
@@ -73,10 +76,18 @@ def _most(doubt: Floats) -> float:
     return float(doubt[np.isfinite(doubt)].max()) + 1.0
 
 
+def _best_threshold(truth: Booleans, score: Floats) -> float:
+    """Of a score, with the best F1 of taking it for true from there on."""
+    precision, recall, thresholds = precision_recall_curve(truth, score)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    return float(thresholds[f1[:-1].argmax()])
+
+
 class GradientBoosting:
     """Failure points out of features."""
 
-    def __init__(self, features: Features, truth: npt.NDArray[np.int64]) -> None:
+    def __init__(self, features: Features, truth: Integers, decision: float = 0.5) -> None:
+        self._decision = decision
         # The boosting does not take a column without two values.
         self._columns = [column for column in range(features.shape[1]) if _varies(features[:, column])]
         numbers = sum(column < len(NUMBERS) for column in self._columns)
@@ -98,15 +109,28 @@ class GradientBoosting:
         self._model.fit(features[:, self._columns], truth)
 
     @classmethod
-    def fit(cls, features: Features, truth: npt.NDArray[np.int64]) -> GradientBoosting | None:
+    def fit(cls, features: Features, truth: Integers) -> GradientBoosting | None:
         """Trained on (N, F) features and (N,) positions in `POINTS`; None where these have fewer than two values."""
-        return cls(features, truth) if len(np.unique(truth)) > 1 else None
+        if len(np.unique(truth)) < 2:
+            return None
+        doubt = np.full(len(truth), 0.5)
+        for learned, left in KFold(min(_FOLDS, len(truth)), shuffle=True, random_state=1).split(truth):
+            if len(np.unique(truth[learned])) > 1:
+                doubt[left] = 1 - cls(features[learned], truth[learned]).probabilities(features[left])[:, CORRECT]
+        return cls(features, truth, _best_threshold(truth != CORRECT, doubt))
 
     def probabilities(self, features: Features) -> Floats:
         """(N, 6) in the order of `POINTS`; 0 for what the training did not have."""
         spread = np.zeros((len(features), len(POINTS)))
         spread[:, self._model.classes_] = self._model.predict_proba(features[:, self._columns])
         return spread
+
+    def decide(self, probabilities: Floats) -> Integers:
+        """(N, 6) → (N,) positions in `POINTS`."""
+        decided: Integers = choose(
+            torch.from_numpy(probabilities), FailurePointLabeler.positive, self._decision
+        ).numpy()
+        return decided
 
 
 def _varies(column: Features) -> bool:

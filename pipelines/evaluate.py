@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from labelers.failure_point import POINTS
-from labelers.metrics import Floats, Integers, confusion, curve
+from labelers.metrics import Booleans, Floats, Integers, confusion, curve
 from labelers.model import Model, ModelError, groups
 from pipelines import baselines, storage
 from pipelines.errors import UserError
@@ -48,6 +48,7 @@ from pipelines.scoring import (
     Scored,
     act_slot_values,
     annotated_success,
+    confidences,
     exact_slots,
     goals_of_success,
     labelled_goal,
@@ -247,7 +248,8 @@ def _model_scores(
     if asked.dialogues:
         probabilities = asked.probabilities(labels)
         abstained = np.array(asked.pick(_abstained(labels, Label.FAILURE_POINT)))
-        scored = score_failure_points(asked, probabilities, _counted(settings, dialogues), resamples, abstained)
+        counted = _counted(settings, dialogues)
+        scored = score_failure_points(asked, asked.decided(labels), probabilities, counted, resamples, abstained)
         yield from scores("failure_point", MODEL, scored)
     yield from scores("success", MODEL, _score_dialogue_success(dialogues, labels, resamples))
     yield from scores("goal_success", MODEL, _score_goal_success(dialogues, labels, resamples))
@@ -259,7 +261,7 @@ def _model_scores(
     yield from _slot_scores(settings, MODEL, dialogues, frames)
     yield from scores("rephrase", MODEL, score_rephrases(dialogues, labels, resamples))
     if asked.dialogues:
-        yield from _sliced_defects(asked, probabilities, dialogues, resamples)
+        yield from _sliced_defects(asked, asked.decided(labels) != CORRECT, probabilities, dialogues, resamples)
 
 
 def _slot_scores(
@@ -293,7 +295,7 @@ def _scores_by_familiarity(
 
 
 def _sliced_defects(
-    asked: FailurePoints, probabilities: Floats, dialogues: Sequence[Dialogue], resamples: int
+    asked: FailurePoints, found: Booleans, probabilities: Floats, dialogues: Sequence[Dialogue], resamples: int
 ) -> Iterator[Score]:
     """Of each device, locale and domain, where there are several."""
     turns = [dialogue.turns for dialogue in dialogues]
@@ -302,7 +304,6 @@ def _sliced_defects(
         "locale": [dialogues[number].locale for number in asked.dialogues],
         "domain": [turn.nlu[0].domain if turn.nlu else None for turn in asked.pick(turns)],
     }
-    found = probabilities.argmax(axis=1) != CORRECT
     for by, values in sliced.items():
         known = sorted({value for value in values if value is not None})
         for value in known if len(known) > 1 else []:
@@ -335,11 +336,12 @@ def _baseline_scores(
             yield from scores("failure_point", "asr_threshold", scored)
         boosting = baselines.GradientBoosting.fit(known, learned.truth)
         if boosting is not None:
-            scored = score_failure_points(asked, boosting.probabilities(features), counted, resamples)
+            probabilities = boosting.probabilities(features)
+            scored = score_failure_points(asked, boosting.decide(probabilities), probabilities, counted, resamples)
             yield from scores("failure_point", "gradient_boosting", scored)
-        most = np.bincount(learned.truth).argmax()
-        always = np.tile(np.eye(len(POINTS))[most], (len(asked.truth), 1))
-        yield from scores("failure_point", "majority", score_failure_points(asked, always, counted, resamples))
+        most = np.full(len(asked.truth), np.bincount(learned.truth).argmax())
+        scored = score_failure_points(asked, most, np.eye(len(POINTS))[most], counted, resamples)
+        yield from scores("failure_point", "majority", scored)
     _, successes = annotated_success(training)
     if len(successes):
         numbers, truth = annotated_success(dialogues)
@@ -382,21 +384,20 @@ def _graded(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels]) -> 
     asked = FailurePoints.of(dialogues)
     if asked.dialogues:
         probabilities = asked.probabilities(labels)
-        right = probabilities.argmax(axis=1) == asked.truth
-        graded["failure_point"] = Graded(probabilities.max(axis=1), right)
+        decided = asked.decided(labels)
+        graded["failure_point"] = Graded(confidences(decided, probabilities), decided == asked.truth)
         graded[DEFECT] = Graded(1 - probabilities[:, CORRECT], asked.defects)
     numbers, truth = annotated_success(dialogues)
     if numbers:
-        decided = [labels[number] for number in numbers]
-        confidence = np.array([each.success_confidence for each in decided])
-        graded["success"] = Graded(confidence, np.array([each.success for each in decided]) == truth)
+        of_success = [labels[number] for number in numbers]
+        confidence = np.array([each.success_confidence for each in of_success])
+        graded["success"] = Graded(confidence, np.array([each.success for each in of_success]) == truth)
     return graded
 
 
 def _confusion(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels]) -> Integers:
     asked = FailurePoints.of(dialogues)
-    predicted = [POINTS.index(turn.failure_point) for turn in asked.pick([labelled.turns for labelled in labels])]
-    return confusion(asked.truth, np.array(predicted, dtype=np.int64), len(POINTS))
+    return confusion(asked.truth, asked.decided(labels), len(POINTS))
 
 
 # Output

@@ -15,7 +15,8 @@ between is completed by the next run on that output, whichever it is.
 
 - On a disk each table's folder changes places with the former one in one step. As no two runs have a part of the same
   name, a reader that lists a table and then opens what it has listed gets the former rows, the new ones, or, if it was
-  overtaken, the error that a file is not there, and lists again.
+  overtaken, the error that a file is not there (that there is none, if the folder went while it was listed), and lists
+  again.
 - On an object store the new parts arrive one by one, and the former ones go once the manifest names the new: there a
   reader that wants all of one run opens the parts that the manifest names.
 

@@ -2,8 +2,7 @@
 
 The definitions, where more than one is in use:
 
-- A *defect* is any failure point but `correct`. A turn is taken for one where its most probable failure point is
-  not `correct`; turns are ranked by `defect_probability`.
+- A *defect* is any failure point but `correct`; turns are ranked by `defect_probability`.
 - A *goal boundary* is a turn, not a dialogue's first, whose annotated goal is another than that of the turn
   before: in sgd a new active intent, in star the turn that a `select_task` answers. `goal_boundary` asks whether
   `is_goal_start` finds it, `goal_change` whether the labelled goal changes there; the two differ where a user goes
@@ -108,6 +107,11 @@ class FailurePoints(NamedTuple):
         turns = self.pick([labelled.turns for labelled in labels])
         return np.array([[turn.failure_point_probabilities[point] for point in POINTS] for turn in turns])
 
+    def decided(self, labels: Sequence[DialogueLabels]) -> Integers:
+        """(N,) positions in `POINTS`, out of the labels of every dialogue."""
+        turns = self.pick([labelled.turns for labelled in labels])
+        return np.array([POINTS.index(turn.failure_point) for turn in turns], dtype=np.int64)
+
     def pick(self, values: Sequence[Sequence[T]]) -> list[T]:
         """(N,) out of one value for every turn of every dialogue."""
         return [values[number][index] for number, index in zip(self.dialogues, self.indexes, strict=True)]
@@ -115,26 +119,32 @@ class FailurePoints(NamedTuple):
 
 def score_failure_points(
     asked: FailurePoints,
+    decided: Integers,
     probabilities: Floats,
     counted: Sequence[str],
     resamples: int,
     abstained: Booleans | None = None,
 ) -> Scored:
-    """Scores of probabilities, (N, 6) in the order of `POINTS`, with macro-F1 over the `counted` classes.
+    """Scores of what was decided, (N,), and of the probabilities, (N, 6), both in the order of `POINTS`, with macro-F1
+    over the `counted` classes.
 
     `abstained` (N,), if given, adds `trusted` and `trusted_accuracy`.
     """
     sample = Sample(asked.dialogues, resamples)
-    predicted = probabilities.argmax(axis=1)
-    right = predicted == asked.truth
+    right = decided == asked.truth
     statistics = [
-        classification(sample, asked.truth, predicted, [str(point) for point in POINTS], counted),
-        calibration(sample, probabilities.max(axis=1), right),
-        _defects(sample, asked.defects, predicted != CORRECT, 1 - probabilities[:, CORRECT]),
+        classification(sample, asked.truth, decided, [str(point) for point in POINTS], counted),
+        calibration(sample, confidences(decided, probabilities), right),
+        _defects(sample, asked.defects, decided != CORRECT, 1 - probabilities[:, CORRECT]),
     ]
     if abstained is not None:
         statistics.append(_trusted(sample, right, abstained))
     return _scored(sample, *statistics)
+
+
+def confidences(decided: Integers, probabilities: Floats) -> Floats:
+    """(N,) the probability, of (N, 6), of what was decided."""
+    return np.take_along_axis(probabilities, decided[:, None], axis=1)[:, 0]
 
 
 def score_defects(

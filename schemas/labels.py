@@ -16,7 +16,7 @@ from msgspec import Struct
 from schemas.log import FailurePoint
 from schemas.rejects import REJECTED_SCHEMA
 
-LABEL_SCHEMA_VERSION = "1.0"
+LABEL_SCHEMA_VERSION = "1.1"
 
 
 class Label(StrEnum):
@@ -150,7 +150,12 @@ TURNS_SCHEMA = pa.schema(
         _field("intent", pa.string(), "what the user meant", null="no intent is known for this assistant"),
         _field("intent_confidence", pa.float32(), "of intent", unit=_PROBABILITY, null="intent is null"),
         _field("slots", _SLOTS, "the values the user meant; empty: none"),
-        _field("failure_point", pa.string(), "the most probable failure point", enum=_FAILURE_POINTS),
+        _field(
+            "failure_point",
+            pa.string(),
+            "the likeliest failure, if failures are likely enough; else correct",
+            enum=_FAILURE_POINTS,
+        ),
         _field("failure_point_confidence", pa.float32(), "of failure_point", unit=_PROBABILITY),
         _field("failure_point_probabilities", _PROBABILITIES, "sums to 1", unit=_PROBABILITY),
         _field("defect_probability", pa.float32(), "1 - P(correct)", unit=_PROBABILITY),

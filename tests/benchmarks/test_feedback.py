@@ -30,6 +30,8 @@ def test_the_difference_is_of_the_two_scores(tiny_model_dir: Path) -> None:
     for dialogue, labelled in zip(dialogues, perfect, strict=True):
         for turn, label in zip(dialogue.turns, labelled.turns, strict=True):
             assert turn.annotation is not None
+            assert turn.annotation.failure_point is not None
+            label.failure_point = turn.annotation.failure_point
             label.failure_point_probabilities = {
                 point: float(point == turn.annotation.failure_point) for point in label.failure_point_probabilities
             }

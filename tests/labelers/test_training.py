@@ -242,10 +242,31 @@ def test_what_calibration_keeps_has_the_asked_for_precision(
         encoded = model.encode(dialogues, model.encode_ontology(source.ontology))
         for label, labeler in model.labelers.items():
             targets = labeler.targets(encoded)
-            sure, best = labeler.probabilities(labeler.logits(encoded)).max(dim=-1)
+            probabilities = labeler.probabilities(labeler.logits(encoded))
+            given = labeler.choose(probabilities)
+            sure = probabilities.gather(1, given[:, None])[:, 0]
             kept = (sure >= labeler.threshold) & (targets != IGNORE)
             assert float(kept.sum()) == pytest.approx(report[label]["coverage"] * report[label]["questions"], abs=1)
-            assert not kept.any() or (best == targets)[kept].float().mean() >= precision - 0.02
+            assert not kept.any() or (given == targets)[kept].float().mean() >= precision - 0.02
+
+
+def test_what_is_rare_and_hard_to_tell_is_found_from_a_lower_probability_on(tiny_model_dir: Path) -> None:
+    # Nothing but a constant to go by: that all turns are taken for failures has the best F1.
+    model = Model.load(tiny_model_dir).float()
+    requests = _requests(30)
+    for index, request in enumerate(requests):
+        request.turns[0].annotation = TurnAnnotation(failure_point=FailurePoint("correct" if index % 3 else "nlu"))
+    labeler = model.failure_point
+    torch.nn.init.zeros_(labeler.hazards[-1].weight)
+    labeler.hazards[-1].bias.data = torch.tensor([-9.0, -9.0, -0.7, -9.0, -9.0])
+    torch.nn.init.zeros_(labeler.evidence.layers[-1].weight)
+    labeler.evidence.layers[-1].bias.data = torch.tensor([0.7, -9.0, -9.0, 0.0, -9.0, -9.0])
+    report = calibrate(model, [_source(requests)], 0.9)[Label.FAILURE_POINT]
+    assert report["decision"] < 0.5
+    (labels,) = model.label(requests[:1])
+    assert labels.turns[0].failure_point == FailurePoint.NLU
+    assert labels.turns[0].failure_point_probabilities["correct"] > 0.5
+    assert Label.FAILURE_POINT in labels.turns[0].abstained
 
 
 def test_equal_confidences_are_kept_together_or_not_at_all(tiny_model_dir: Path) -> None:

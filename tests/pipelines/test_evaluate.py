@@ -191,7 +191,8 @@ def test_a_defect_is_any_failure_point_but_correct() -> None:
     points = [FailurePoint.CORRECT, FailurePoint.ASR, FailurePoint.NLU, FailurePoint.CORRECT]
     asked = FailurePoints.of([dialogue(*(TurnAnnotation(failure_point=point) for point in points))])
     said = np.array([[0.9, 0, 0.1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0.6, 0, 0, 0.4, 0, 0], [0.2, 0.8, 0, 0, 0, 0]])
-    scored = score_failure_points(asked, said, ["correct", "asr", "nlu"], 5)
+    decided = np.array([0, 3, 0, 1])
+    scored = score_failure_points(asked, decided, said, ["correct", "asr", "nlu"], 5)
     assert value(scored, "accuracy") == 0.25
     assert value(scored, "defect_f1") == 0.5
     # By defect probability: the second turn (a defect), the fourth (none), the third (a defect).

@@ -19,13 +19,14 @@ NEW = ["new-1", "new-2"]
 
 
 def read(output: Path, table: str, connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The first column, read as an analyst reads it; once more if a file has gone since it was listed."""
+    """The first column, read as an analyst reads it; once more if a file has gone since it was listed, or the folder
+    while it was."""
     while True:
         try:
             files = f"{output}/{table}/**/*.parquet"
             found = connection.execute(f"SELECT COLUMNS(*) FROM read_parquet('{files}') ORDER BY 1").fetchall()
         except duckdb.IOException as error:
-            assert "No such file" in str(error)
+            assert "No such file" in str(error) or "No files found" in str(error)
             continue
         return [row[0] for row in found]
 
