@@ -26,8 +26,8 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint ## Lint, then run all tests
-	$(BIN)/python -m pytest
+test: lint ## Lint, then run all tests, one process for each core
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 demo: $(READY) ## Simulate an assistant's logs, label them, and show what came of it
 	$(BIN)/faultline simulate --dialogues 300 --seed 2026 --output $(DEMO_LOGS)

@@ -154,11 +154,11 @@ def _turns_helpers(frame: pd.DataFrame, _table: pa.Table) -> dict[str, Any]:
     columns = [f"failure_point_probabilities.{point}" for point in FailurePoint]
     probabilities = frame[columns].to_numpy(dtype=np.float64)
     chosen = pd.Index(list(FailurePoint)).get_indexer(pd.Index(frame["failure_point"]))
-    shortfall = probabilities.max(axis=1) - probabilities[np.arange(len(frame)), chosen]
+    shortfall = probabilities[:, 1:].max(axis=1) - probabilities[np.arange(len(frame)), chosen]
     return {
         "failure_point_probabilities.sum": probabilities.sum(axis=1),
-        # How much more probable the best failure point is than the one chosen; null for an unknown name.
-        "failure_point.shortfall": np.where(chosen >= 0, shortfall, np.nan),
+        # How much more probable the likeliest failure is than the one chosen; null for none and for an unknown name.
+        "failure_point.shortfall": np.where(chosen > 0, shortfall, np.nan),
         "defect_probability.error": np.abs(frame["defect_probability"] - (1 - probabilities[:, 0])),
         "intent_confidence.present_as_intent": frame["intent_confidence"].notna() == frame["intent"].notna(),
     }

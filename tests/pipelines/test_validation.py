@@ -119,7 +119,12 @@ def probabilities(**changed: float) -> dict[str, float]:
     [
         (corrupt("turns", turn_index=-1), "turns", "turn_index", "values_to_be_between"),
         (corrupt("turns", failure_point="gpu"), "turns", "failure_point", "values_to_be_in_set"),
-        (corrupt("turns", failure_point="nlu"), "turns", "failure_point.shortfall", "values_to_be_between"),
+        (
+            corrupt("turns", failure_point="nlu", failure_point_probabilities=probabilities(asr=0.2, nlu=0.0)),
+            "turns",
+            "failure_point.shortfall",
+            "values_to_be_between",
+        ),
         (
             corrupt("turns", failure_point_probabilities=probabilities(wake=0.2)),
             "turns",
