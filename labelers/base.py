@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +41,27 @@ class LabelerConfig:
     dropout: float = 0.2
 
 
+class Reachable(NamedTuple):
+    """What of an ontology can be meant in a dialogue."""
+
+    intents: frozenset[str]
+    slots: frozenset[str]
+    slots_by_intent: dict[str, frozenset[str]]
+    """the slots of the services that have an intent"""
+    closed_slots: dict[str, frozenset[str]]
+    """the values, in lower case, of slots that can have no others"""
+
+    @classmethod
+    def of(cls, ontology: Ontology) -> Reachable:
+        """All of it."""
+        intents, slots = (frozenset(each.name for each in of) for of in (ontology.intents, ontology.slots))
+        return cls(intents, slots, ontology.slots_by_intent, ontology.closed_slots)
+
+
+_REACHES = 1_024
+"""Sets of services of which is kept what can be meant with them."""
+
+
 class EncodedOntology(NamedTuple):
     """An ontology with a vector for every name."""
 
@@ -50,18 +72,29 @@ class EncodedOntology(NamedTuple):
     """(I, E)"""
     slot_vectors: Tensor
     """(S, E)"""
-    slots_by_intent: dict[str, frozenset[str]]
-    """the slots of the services that have an intent"""
-    closed_slots: dict[str, frozenset[str]]
-    """the values, in lower case, of slots that can have no others"""
+    everything: Reachable
+    reaches: LRUCache[frozenset[str], Reachable]
+    """by services"""
 
     @classmethod
     def of(cls, ontology: Ontology, intent_vectors: Tensor, slot_vectors: Tensor) -> EncodedOntology:
         """The ontology with these vectors, which are in the order of its names."""
         intents, slots = [each.name for each in ontology.intents], [each.name for each in ontology.slots]
-        return cls(
-            ontology, intents, slots, intent_vectors, slot_vectors, ontology.slots_by_intent, ontology.closed_slots
-        )
+        everything = Reachable.of(ontology)
+        return cls(ontology, intents, slots, intent_vectors, slot_vectors, everything, LRUCache(_REACHES))
+
+    def reachable(self, dialogue: Dialogue) -> Reachable:
+        """What can be meant in a dialogue."""
+        if dialogue.services is None:
+            return self.everything
+        services = frozenset(dialogue.services)
+        found: Reachable | None = self.reaches.get(services)
+        if found is None:
+            within = self.ontology.reachable(services)
+            # A choice of an intent needs one.
+            found = Reachable.of(within) if within.intents else self.everything
+            self.reaches[services] = found
+        return found
 
 
 class Encoded(NamedTuple):
@@ -87,6 +120,11 @@ class Encoded(NamedTuple):
     """(P, E) vectors of `pair_texts`"""
     pair_texts: dict[tuple[str, str], int]
     """row in `pairs` of each hypothesised (slot, value)"""
+
+    @property
+    def reachable(self) -> list[Reachable]:
+        """What can be meant by each of the N turns."""
+        return [self.ontology.reachable(each) for each in self.dialogues for _ in each.turns]
 
 
 class Labeler(nn.Module, ABC):

@@ -1,18 +1,20 @@
 """Intent: what the user meant, chosen from the assistant's ontology.
 
 The turn is compared with the name and description of every intent, encoded by the same words encoder, so a
-model can score intents that it was not trained on (as in Rastogi et al. 2020, the SGD baseline).
+model can score intents that it was not trained on (as in Rastogi et al. 2020, the SGD baseline). The choice is among
+those of the services that could be reached in the dialogue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig
+from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable
 from schemas.labels import Label
 
 _TURNS = 1_024
@@ -61,10 +63,24 @@ class IntentLabeler(Labeler):
         names = encoded.ontology.intents
         if not names:
             return [IntentLabel(None, None, True)] * encoded.states.shape[0]
-        parts = [encoded._replace(states=states) for states in encoded.states.split(_TURNS)]  # type: ignore[no-untyped-call]
-        decided = [self.probabilities(self.logits(part)).max(dim=-1) for part in parts]
+        reachable = encoded.reachable
+        decided = []
+        for first in range(0, len(reachable), _TURNS):
+            logits = self.logits(encoded._replace(states=encoded.states[first : first + _TURNS]))
+            out = _out_of_reach(encoded.ontology, reachable[first : first + _TURNS])
+            if out is not None:
+                logits = logits.masked_fill(out.to(logits.device), float("-inf"))
+            decided.append(self.probabilities(logits).max(dim=-1))
         return [
             IntentLabel(names[index], sure, sure < float(self.threshold))
             for confidence, best in decided
             for index, sure in zip(best.tolist(), confidence.tolist(), strict=True)
         ]
+
+
+def _out_of_reach(ontology: EncodedOntology, reachable: Sequence[Reachable]) -> Tensor | None:
+    """(turns, I), True where an intent cannot be meant; None where all can."""
+    if all(each is ontology.everything for each in reachable):
+        return None
+    columns = {id(each): torch.tensor([name not in each.intents for name in ontology.intents]) for each in reachable}
+    return torch.stack([columns[id(each)] for each in reachable])

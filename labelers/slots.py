@@ -1,8 +1,9 @@
 """Slots: the values that the user meant, from two sources.
 
 - Spans of the request: each token begins a value, continues one or is outside (BIO; Ramshaw and Marcus 1995);
-  the span's vector is then compared with the names of the ontology's slots. Unless the turn's intent is doubtful, the
-  slot is one of a service that has this intent; a slot with a closed list of values has no other value.
+  the span's vector is then compared with the names of the ontology's slots. The slot is of a service that could be
+  reached in the dialogue and, unless the turn's intent is doubtful, has this intent; a slot with a closed list of
+  values has no other value.
 - What the assistant's own understanding proposed, here or one turn later, in any hypothesis: each
   (slot, value) is accepted or not. This finds values that are not words of the request (`requested = phone`).
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
+from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
 from labelers.intent import IntentLabel
 from schemas.labels import Label, SlotLabel
 from schemas.log import Dialogue, Slot, Turn
@@ -127,7 +128,7 @@ class SlotLabeler(Labeler):
             spans.append((row, start, end))
         sures: list[float] = []
         names: list[int] = []
-        turns = _turns(encoded)
+        turns, reachable = _turns(encoded), encoded.reachable
         places = [_place(turns[row], encoded.user_offsets[row], start, end) for row, start, end in spans]
         for index in range(0, len(spans), _SPANS):
             part = spans[index : index + _SPANS]
@@ -135,7 +136,10 @@ class SlotLabeler(Labeler):
                 (turns[row].text or "")[first:last]
                 for (row, _, _), (first, last) in zip(part, places[index : index + _SPANS], strict=True)
             ]
-            allowed = _allowed(encoded, [intents[row] for row, _, _ in part], values)
+            rows = [row for row, _, _ in part]
+            allowed = _allowed(
+                encoded.ontology, [reachable[row] for row in rows], [intents[row] for row in rows], values
+            )
             decided = torch.softmax(self._name_logits(encoded, part) + allowed, dim=-1).max(dim=-1)
             sures += decided.values.tolist()
             names += decided.indices.tolist()
@@ -252,24 +256,30 @@ def _proposals(encoded: Encoded) -> _Proposals:
     return found
 
 
-def _allowed(encoded: Encoded, intents: Sequence[IntentLabel], values: Sequence[str]) -> Tensor:
-    """(spans, S) log-probabilities that a span with that value, of a turn of that intent, is one of these slots."""
-    ontology = encoded.ontology
+def _allowed(
+    ontology: EncodedOntology, reachable: Sequence[Reachable], intents: Sequence[IntentLabel], values: Sequence[str]
+) -> Tensor:
+    """(spans, S) log-probabilities that a span with that value, of a turn with that intent from which that can be
+    reached, is one of these slots."""
     places = {name: index for index, name in enumerate(ontology.slots)}
     probabilities = torch.ones(len(intents), len(places))
     columns: dict[frozenset[str], Tensor] = {}
-    for row, intent in enumerate(intents):
-        own = ontology.slots_by_intent.get(intent.name or "")
+    by_reach: dict[int, list[int]] = {}
+    for row, (reach, intent) in enumerate(zip(reachable, intents, strict=True)):
         # Nothing follows from an intent without slots, such as a greeting.
-        if own and not intent.abstained:
+        own = None if intent.abstained else reach.slots_by_intent.get(intent.name or "")
+        own = own or reach.slots
+        if own and len(own) < len(places):
             if own not in columns:
                 columns[own] = torch.tensor([places[name] for name in own])
             probabilities[row] = _UNLIKELY
             probabilities[row, columns[own]] = 1.0
-    for name, known in ontology.closed_slots.items():
-        others = torch.tensor([value.lower() not in known for value in values])
-        probabilities[others, places[name]] = _UNLIKELY
-    return probabilities.log().to(encoded.states.device)
+        by_reach.setdefault(id(reach), []).append(row)
+    for rows in by_reach.values():
+        for name, known in reachable[rows[0]].closed_slots.items():
+            others = [row for row in rows if values[row].lower() not in known]
+            probabilities[others, places[name]] = _UNLIKELY
+    return probabilities.log().to(ontology.slot_vectors.device)
 
 
 def _distinct(slots: Sequence[SlotLabel]) -> list[SlotLabel]:

@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from schemas.rejects import RecordError, RejectReason, Stage
 
-LOG_SCHEMA_VERSION = "1.1"
+LOG_SCHEMA_VERSION = "1.2"
 TURN_LIMIT = 20_000
 """Turns of a dialogue at most: it is labelled whole."""
 OBJECT_LIMIT = 1_000_000
@@ -229,6 +229,10 @@ class Dialogue(Record):
     device: Annotated[str | None, Meta(description="Kind of device or channel, e.g. phone, speaker.")] = None
     user_id: Annotated[str | None, Meta(description="A pseudonym, never a name.")] = None
     opening: Annotated[str | None, Meta(description="What the assistant said before the first request.")] = None
+    services: Annotated[
+        list[str] | None,
+        Meta(description="Which of the ontology's services could be reached, e.g. enabled skills. Null: all."),
+    ] = None
     feedback: DialogueFeedback | None = None
     annotation: DialogueAnnotation | None = None
 
@@ -484,6 +488,7 @@ ARROW_SCHEMA = pa.schema(
         pa.field("device", _STRING, metadata={"description": "kind of device", "null": "not logged"}),
         pa.field("user_id", _STRING, metadata={"description": "pseudonym", "null": "not logged"}),
         pa.field("opening", _STRING, metadata={"description": "system prompt before the first request"}),
+        pa.field("services", pa.list_(_STRING), metadata={"description": "services in reach", "null": "all"}),
         pa.field("feedback", pa.struct([("success", pa.bool_()), ("rating", _FLOAT)])),
         pa.field(
             "annotation",

@@ -83,6 +83,13 @@ class Ontology(Struct, frozen=True):
         """Every slot once, by name, in alphabetical order."""
         return _by_name(slot for service in self.services for slot in service.slots)
 
+    def reachable(self, services: Iterable[str]) -> Ontology:
+        """Only those services, and what belongs to none; all of it where none of them is known."""
+        names = set(services)
+        if not any(service.service_name in names for service in self.services):
+            return self
+        return Ontology(tuple(each for each in self.services if each.service_name in names or not each.service_name))
+
     @property
     def closed_slots(self) -> dict[str, frozenset[str]]:
         """Of every slot that has a closed list of values in each service that has the slot: all values, in lower

@@ -7,6 +7,7 @@ A turn is a USER utterance with the SYSTEM utterance that follows it; a USER utt
 has no response, and what the system says before the first is the dialogue's `opening`.
 
 The frames are written by people and are all annotation: `nlu` stays empty, since the assistant has no such log.
+`services`, which the dataset gives every model as input, are those that could be reached in the dialogue.
 
 - Goals follow the active intents, NONE aside. An active intent that the previous user turn did not have opens
   a goal; it keeps that goal while it stays active, and opens another when it comes back. A turn on which no
@@ -84,6 +85,7 @@ class _Turn(Struct):
 class _Dialogue(Struct):
     dialogue_id: Annotated[str, Meta(min_length=1)]
     turns: Annotated[list[_Turn], Meta(min_length=1)]
+    services: list[str] | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Dialogue)
@@ -151,6 +153,7 @@ def _dialogue(source: _Dialogue) -> Dialogue:
         turns=turns,
         locale="en",
         opening=" ".join(each.utterance for each in answers[0]) or None,
+        services=source.services,
         annotation=DialogueAnnotation(success=_all_reached(goals.goals), goals=goals.goals) if annotated else None,
     )
 

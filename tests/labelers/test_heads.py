@@ -306,6 +306,29 @@ def test_a_span_is_a_slot_of_the_intents_service(model: Model, fixed: type[torch
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("services", "places"), [(["music"], {"music"}), (["travel"], {"travel"}), (None, None)])
+def test_only_services_in_reach_are_meant(
+    model: Model, services: list[str] | None, places: set[str] | None, fixed: type[torch.nn.Module]
+) -> None:
+    texts = ["abba", "rome", "left", "song", "city", "plan"]
+    ontology = Ontology(
+        tuple(
+            Service(name, intents=(Intent(f"{name} now"),), slots=(SlotType(f"{name} of it"),))
+            for name in ("music", "travel")
+        )
+    )
+    dialogue = _dialogue(*(Turn(text=text) for text in texts))
+    dialogue.services = services
+    encoded = model.encode([dialogue], model.encode_ontology(ontology))
+    model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 3] * len(texts))
+    intents = model.intent.decode(encoded)
+    slots = model.slots.decode(encoded, [each._replace(abstained=True) for each in intents])
+    meant = {str(each.name).split()[0] for each in intents} | {each.slots[0].name.split()[0] for each in slots}
+    assert meant == places or (places is None and meant)
+    assert all(each.confidence == pytest.approx(1.0) for each in intents) == (services is not None)
+
+
+@torch.no_grad()
 def test_a_slot_with_a_closed_list_of_values_has_no_other(model: Model, fixed: type[torch.nn.Module]) -> None:
     def names(*slots: SlotType) -> set[str]:
         ontology = Ontology((Service("travel", intents=(Intent("go"),), slots=slots),))

@@ -53,6 +53,12 @@ def test_a_slot_is_closed_where_all_its_services_list_its_values(tmp_path: Path)
     assert read(tmp_path, first, second).closed_slots == {"class": {"first", "second"}}
 
 
+def test_of_some_services_there_is_what_they_have_and_the_intent_of_none(tmp_path: Path) -> None:
+    ontology = read(tmp_path, HOTELS, {"service_name": "Trains", "intents": [{"name": "Ride"}]})
+    assert names(ontology.reachable(["Trains", "a service of another assistant"])) == [NO_INTENT, "Ride"]
+    assert ontology.reachable(["a service of another assistant"]) == ontology
+
+
 def test_an_annotated_domain_counts_more_than_the_one_that_was_understood() -> None:
     annotation = TurnAnnotation(domain="Hotels", intent="Book", slots=[Slot(name="city", value="Rome")])
     turn = Turn(text="a room in Rome", nlu=[NluHypothesis(domain="Buses", intent="Find")], annotation=annotation)

@@ -26,6 +26,10 @@ def test_a_turn_is_an_utterance_with_its_answer(dialogue: Dialogue) -> None:
     assert (turn.response.text, turn.response.action) == ("For how many?", "CONFIRM+REQUEST")
 
 
+def test_the_dialogues_services_are_those_in_reach(dialogue: Dialogue) -> None:
+    assert dialogue.services == ["Restaurants_1", "Buses_1"]
+
+
 def test_a_newly_active_intent_opens_a_goal(dialogue: Dialogue) -> None:
     assert [turn.annotation.goal_id for turn in dialogue.turns if turn.annotation] == list("0111223")
 
