@@ -90,7 +90,8 @@ def _dialogue(lines: Sequence[_Line], dialogue_id: str) -> Dialogue:
     *said, overall = lines
     if [each.number for each in lines if (each.role, each.text) == (USER, OVERALL)] != [overall.number]:
         raise _wrong(overall.number, f"the dialogue that ends here has not one line {USER} {OVERALL}, the last")
-    opening, turns = None, []
+    opening: str | None = None
+    turns: list[Turn] = []
     for role, group in groupby(said, key=lambda each: each.role):
         block = list(group)
         text = " ".join(each.text for each in block)
