@@ -12,7 +12,7 @@ Dimensions: N questions, G dialogues that have one, K answers, B resamples at a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -249,6 +249,57 @@ def roc_auc(sample: Sample, score: Floats, positive: Booleans) -> Statistic:
         return {"roc_auc": (np.diff(fallout, axis=1) * (sensitivity[:, 1:] + sensitivity[:, :-1]) / 2).sum(axis=1)}
 
     return statistic
+
+
+def rank_correlation(sample: Sample, **compared: Iterable[tuple[Floats, Floats]]) -> Statistic:
+    """Each name: the mean of Spearman's rank correlations of its pairs, each of two (N,) values.
+
+    NaN in either of a pair: a question that is not in it. A pair counts in the mean as often as it has questions, and
+    not where it has no correlation: all its questions have the same value on one side.
+    """
+    pairs = {name: [_correlation(sample, *pair) for pair in some] for name, some in compared.items()}
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        scores = {}
+        for name, some in pairs.items():
+            asked, found = (np.stack(each) for each in zip(*(pair(weights) for pair in some), strict=True))
+            defined = ~np.isnan(found)
+            scores[name] = _ratio((asked * np.nan_to_num(found)).sum(axis=0), (asked * defined).sum(axis=0))
+        return scores
+
+    return statistic
+
+
+def _correlation(sample: Sample, one: Floats, other: Floats) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """(B, G) weights → how many questions have both values, and Spearman's rank correlation of these; each (B,)."""
+    both = ~(np.isnan(one) | np.isnan(other))
+    group = sample.group[both]
+    rankings = [_ranking(values[both]) for values in (one, other)]
+
+    def statistic(weights: Floats) -> tuple[Floats, Floats]:
+        counts = weights[:, group]
+        asked = counts.sum(axis=1)
+        # As Pearson's correlation of the ranks, with which Spearman's is defined where values are equal.
+        ranks = [ranking(counts) for ranking in rankings]
+        x, y = (each - _ratio((counts * each).sum(axis=1), asked)[:, None] for each in ranks)
+        spread = np.sqrt((counts * x * x).sum(axis=1) * (counts * y * y).sum(axis=1))
+        return asked, _ratio((counts * x * y).sum(axis=1), spread)
+
+    return statistic
+
+
+def _ranking(values: Floats) -> Callable[[Floats], Floats]:
+    """(B, N) how often each of the (N,) values is there → their ranks, the highest first; equal ones share the mean."""
+    order, ends = _ranked(values)
+    runs = np.empty(len(values), dtype=np.int64)
+    runs[order] = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
+
+    def ranks(counts: Floats) -> Floats:
+        upto = np.cumsum(counts[:, order], axis=1)[:, ends]
+        middle: Floats = (upto + np.pad(upto[:, :-1], ((0, 0), (1, 0))) + 1) / 2
+        return middle[:, runs]
+
+    return ranks
 
 
 def _ranked(score: Floats) -> tuple[Integers, Integers]:

@@ -28,6 +28,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation import (
     DEFECT,
     MODEL,
+    PEOPLE,
     Evaluation,
     Graded,
     Score,
@@ -45,6 +46,7 @@ from pipelines.scoring import (
     CORRECT,
     FailurePoints,
     Frame,
+    Ratings,
     Scored,
     act_slot_values,
     annotated_success,
@@ -52,11 +54,13 @@ from pipelines.scoring import (
     exact_slots,
     goals_of_success,
     labelled_goal,
+    score_agreement,
     score_defects,
     score_failure_points,
     score_goal_boundaries,
     score_intents,
     score_items,
+    score_people,
     score_rephrases,
     score_success,
     slot_spans,
@@ -172,6 +176,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         resamples=settings.resamples,
         scores=[
             *_model_scores(settings, dialogues, labels),
+            *_agreement_scores(dialogues, labels, settings.resamples),
             *_scores_by_familiarity(model.ontology, dialogues, labels, settings.resamples),
             *_baseline_scores(settings, training, dialogues),
         ],
@@ -197,7 +202,8 @@ def _read(settings: EvaluateSettings) -> tuple[list[Dialogue], dict[str, int]]:
 def _check_annotated(settings: EvaluateSettings, dialogues: Sequence[Dialogue]) -> None:
     if not dialogues:
         raise UserError(f"The input has no dialogue in --part {settings.part}: choose another part, or give more logs.")
-    if not any(is_annotated(dialogue) for dialogue in dialogues):
+    rated = Ratings.of_turns(dialogues).dialogues or Ratings.of_dialogues(dialogues).dialogues
+    if not rated and not any(is_annotated(dialogue) for dialogue in dialogues):
         raise UserError(
             "Nothing in these logs is annotated: give annotated logs, or failure points with --annotations."
         )
@@ -262,6 +268,20 @@ def _model_scores(
     yield from scores("rephrase", MODEL, score_rephrases(dialogues, labels, resamples))
     if asked.dialogues:
         yield from _sliced_defects(asked, asked.decided(labels) != CORRECT, probabilities, dialogues, resamples)
+
+
+def _agreement_scores(
+    dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int
+) -> Iterator[Score]:
+    """Of the model with people, beside that of people with each other."""
+    turns = [[1 - turn.defect_probability for turn in labelled.turns] for labelled in labels]
+    whole = [[success_probability(labelled)] for labelled in labels]
+    for label, rated, values in (
+        ("agreement", Ratings.of_turns(dialogues), turns),
+        ("dialogue_agreement", Ratings.of_dialogues(dialogues), whole),
+    ):
+        yield from scores(label, MODEL, score_agreement(rated, values, resamples))
+        yield from scores(label, PEOPLE, score_people(rated, resamples))
 
 
 def _slot_scores(

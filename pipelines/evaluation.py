@@ -16,6 +16,8 @@ from labelers.metrics import Booleans, Curve, Floats, curve, reliability
 from pipelines.scoring import Scored
 
 MODEL = "model"
+PEOPLE = "people"
+"""Who judged a log, each scored against the others."""
 DEFECT = "defect"
 PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 """Rows of the table of coverage against precision."""
@@ -44,13 +46,13 @@ class Score(Struct):
     label: str
     metric: str
     predictor: str
-    """`model`, or a baseline's name"""
+    """`model`, `people`, or a baseline's name"""
     value: float | None
     low: float | None
     """of the 95 % interval, by bootstrap over dialogues"""
     high: float | None
     questions: int
-    """annotated turns (goals, dialogues) that it rests on"""
+    """annotated or rated turns (goals, dialogues) that it rests on"""
     dialogues: int
     slice_by: str | None = None
     """device, locale or domain, where it is of some of the turns only"""

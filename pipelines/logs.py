@@ -169,7 +169,7 @@ def take_surveys(dialogues: Iterable[Dialogue]) -> None:
 
 
 def is_annotated(dialogue: Dialogue) -> bool:
-    """Whether people said anything of it that a label can be compared with, or learned from."""
+    """Whether people said of it what a label is. Their ratings are not: no label is learned from those."""
     whole = dialogue.annotation
     return (whole is not None and (whole.success is not None or bool(whole.goals))) or any(
         turn.annotation is not None and any(getattr(turn.annotation, name) is not None for name in _ANNOTATIONS)

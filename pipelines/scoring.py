@@ -14,13 +14,17 @@ The definitions, where more than one is in use:
 - A goal's success is read from the labelled goal with which it shares most turns.
 - A turn is a *rephrase* where the log says so, or where it follows from what else is annotated
   (`labelers.rephrase`).
+- *Agreement* is about turns (and dialogues) that at least two people rated, by Spearman's rank correlation. What the
+  model says of one is 1 - `defect_probability` (of a dialogue: P(success)). `spearman` is with the people's mean
+  rating; `spearman_with_others` leaves one of them out of that mean, each in turn, and is the mean of what comes of it.
+  So what one person says can be asked the same, of all the others: that is the predictor `people`.
 
 A function gives None where nothing of its label is annotated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -40,12 +44,13 @@ from labelers.metrics import (
     classification,
     detection,
     found,
+    rank_correlation,
     roc_auc,
     shares,
 )
 from labelers.rephrase import annotated_rephrases
 from schemas.labels import DialogueLabels, GoalLabels, SlotLabel
-from schemas.log import Dialogue, FailurePoint, Slot, TurnAnnotation
+from schemas.log import Dialogue, DialogueAnnotation, FailurePoint, Slot, TurnAnnotation
 
 T = TypeVar("T")
 OUTCOMES = ("failure", "success")
@@ -325,6 +330,71 @@ def score_items(
     sample = Sample(places, resamples)
     right, wrong, missed = np.array(compared).T
     return _scored(sample, found(sample, right, wrong, missed))
+
+
+# Agreement
+
+
+class Ratings(NamedTuple):
+    """The N turns, or dialogues, that at least two people rated."""
+
+    dialogues: list[int]
+    """(N,) each one's dialogue, by its number"""
+    indexes: list[int]
+    """(N,) the turn's place in that dialogue; 0 of a dialogue"""
+    people: Floats
+    """(N, P) what each of at most P people said; NaN: there were not so many"""
+
+    @classmethod
+    def of_turns(cls, dialogues: Sequence[Dialogue]) -> Ratings:
+        """Of the turns of these dialogues, in order."""
+        return cls._of([[turn.annotation for turn in dialogue.turns] for dialogue in dialogues])
+
+    @classmethod
+    def of_dialogues(cls, dialogues: Sequence[Dialogue]) -> Ratings:
+        """Of these dialogues, in order."""
+        return cls._of([[dialogue.annotation] for dialogue in dialogues])
+
+    @classmethod
+    def _of(cls, annotations: Sequence[Sequence[TurnAnnotation | DialogueAnnotation | None]]) -> Ratings:
+        rated = [
+            (number, index, each.ratings)
+            for number, some in enumerate(annotations)
+            for index, each in enumerate(some)
+            if each is not None and each.ratings is not None and len(each.ratings) > 1
+        ]
+        people = np.full((len(rated), max((len(ratings) for _, _, ratings in rated), default=0)), np.nan)
+        for row, (_, _, ratings) in zip(people, rated, strict=True):
+            row[: len(ratings)] = ratings
+        return cls([number for number, _, _ in rated], [index for _, index, _ in rated], people)
+
+    def persons(self) -> Iterator[tuple[Floats, Floats]]:
+        """(N,) what each person said, and (N,) the mean of what the others did; NaN where the person said nothing."""
+        total, count = np.nansum(self.people, axis=1), (~np.isnan(self.people)).sum(axis=1)
+        for person in self.people.T:
+            yield person, (total - person) / (count - 1)
+
+
+def score_agreement(rated: Ratings, values: Sequence[Sequence[float]], resamples: int) -> Scored | None:
+    """Of the model with people. `values`, higher is better: one for every turn of every dialogue, or for dialogues."""
+    if not rated.dialogues:
+        return None
+    value = np.array([values[number][index] for number, index in zip(rated.dialogues, rated.indexes, strict=True)])
+    sample = Sample(rated.dialogues, resamples)
+    compared = rank_correlation(
+        sample,
+        spearman=[(value, np.nanmean(rated.people, axis=1))],
+        spearman_with_others=[(value, others) for _, others in rated.persons()],
+    )
+    return _scored(sample, compared)
+
+
+def score_people(rated: Ratings, resamples: int) -> Scored | None:
+    """Of people with each other."""
+    if not rated.dialogues:
+        return None
+    sample = Sample(rated.dialogues, resamples)
+    return _scored(sample, rank_correlation(sample, spearman_with_others=rated.persons()))
 
 
 # Shared

@@ -68,6 +68,15 @@ Score = Annotated[
 ]
 
 
+Ratings = Annotated[
+    list[float] | None,
+    Meta(
+        description="What several people said of it, a number each, higher is better, in the log's own unit; in the "
+        "same order of people throughout a dialogue, where the log knows who is who. Null: nobody was asked."
+    ),
+]
+
+
 Position = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
@@ -163,6 +172,7 @@ class TurnAnnotation(Record):
         Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None,
         Meta(description="Index of the turn asked again; -1: it is no rephrase."),
     ] = None
+    ratings: Ratings = None
 
 
 class Turn(Record):
@@ -215,6 +225,7 @@ class DialogueAnnotation(Record):
 
     success: bool | None = None
     goals: Annotated[list[GoalAnnotation] | None, Meta(description="Null: not annotated.")] = None
+    ratings: Ratings = None
 
 
 class Dialogue(Record):
@@ -324,6 +335,8 @@ def validate(dialogue: Dialogue) -> Dialogue:
             raise RecordError(
                 Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} cannot rephrase turn {annotated}"
             )
+    if dialogue.annotation is not None:
+        _check_ratings(dialogue.annotation.ratings, "the dialogue")
     dialogue.started_at = as_utc(dialogue.started_at) or dialogue.turns[0].started_at
     return dialogue
 
@@ -369,6 +382,11 @@ def _check_id(name: str) -> None:
         raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, message)
 
 
+def _check_ratings(ratings: list[float] | None, of: str) -> None:
+    if not all(map(math.isfinite, ratings or [])):
+        raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, f"{of} has a rating that is not finite")
+
+
 def _complete(turn: Turn, index: int) -> None:
     if turn.text is None:
         if not turn.asr:
@@ -397,6 +415,8 @@ def _check_turn(turn: Turn, index: int) -> None:
     scores += [slot.score for slot in slots]
     if not all(score is None or math.isfinite(score) for score in scores):
         raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, f"turn {index} has a score that is not finite")
+    if turn.annotation is not None:
+        _check_ratings(turn.annotation.ratings, f"turn {index}")
     for slot in slots:
         if not slot.name:
             raise RecordError(
@@ -473,6 +493,7 @@ _TURN = pa.struct(
                     ("goal_id", _STRING),
                     ("failure_point", _STRING),
                     ("rephrase_of", pa.int32()),
+                    ("ratings", pa.list_(_FLOAT)),
                 ]
             ),
         ),
@@ -499,6 +520,7 @@ ARROW_SCHEMA = pa.schema(
                         "goals",
                         pa.list_(pa.struct([("goal_id", _STRING), ("intent", _STRING), ("success", pa.bool_())])),
                     ),
+                    ("ratings", pa.list_(_FLOAT)),
                 ]
             ),
         ),

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from labelers.metrics import (
@@ -17,6 +18,7 @@ from labelers.metrics import (
     curve,
     detection,
     found,
+    rank_correlation,
     reliability,
     roc_auc,
     shares,
@@ -127,6 +129,36 @@ def test_an_auc_without_both_answers_is_undefined(positive: list[bool]) -> None:
     sample = one_a_dialogue(2)
     estimate = sample.estimate(roc_auc(sample, np.array([0.1, 0.9]), np.array(positive)))["roc_auc"]
     assert all(math.isnan(each) for each in estimate)
+
+
+def test_a_rank_correlation_is_scipys_with_equal_values_too() -> None:
+    one, other = np.array([3.0, 1, 2, 2, 5, 1, 4]), np.array([2.0, 1, 1, 4, 4, 4, 9])
+    sample = one_a_dialogue(7)
+    assert value(sample, rank_correlation(sample, rho=[(one, other)]), "rho") == pytest.approx(spearmanr(one, other)[0])
+
+
+def test_a_question_drawn_twice_is_ranked_twice() -> None:
+    one, other = np.array([3.0, 1, 2, 2, 5]), np.array([2.0, 1, 1, 4, 3])
+    counts = np.array([2, 0, 1, 3, 1])
+    (drawn,) = rank_correlation(one_a_dialogue(5), rho=[(one, other)])(counts[None].astype(float))["rho"]
+    assert drawn == pytest.approx(spearmanr(np.repeat(one, counts), np.repeat(other, counts))[0])
+
+
+def test_a_pair_counts_as_often_as_it_has_questions() -> None:
+    values = np.array([1.0, 2, 3])
+    of_all, of_two = (values, values), (values, np.array([2.0, 1, np.nan]))
+    sample = one_a_dialogue(3)
+    assert value(sample, rank_correlation(sample, rho=[of_all, of_two]), "rho") == pytest.approx((3 * 1 + 2 * -1) / 5)
+
+
+def test_who_always_says_the_same_has_no_rank_correlation() -> None:
+    values, same = np.array([0.1, 0.7, 0.3]), np.full(3, 0.1)
+    sample = one_a_dialogue(3)
+    scores = sample.estimate(
+        rank_correlation(sample, alone=[(values, same)], beside=[(values, same), (values, values)])
+    )
+    assert math.isnan(scores["alone"].value)
+    assert scores["beside"].value == pytest.approx(1)
 
 
 def test_the_interval_is_that_of_the_binomial() -> None:

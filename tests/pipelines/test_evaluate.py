@@ -21,15 +21,18 @@ from pipelines.scoring import (
     CORRECT,
     FailurePoints,
     Frame,
+    Ratings,
     Scored,
     act_slot_values,
     exact_slots,
     goals_of_success,
     labelled_goal,
+    score_agreement,
     score_failure_points,
     score_goal_boundaries,
     score_intents,
     score_items,
+    score_people,
     score_rephrases,
     slot_spans,
     success_probability,
@@ -206,6 +209,40 @@ def test_coverage_of_defects_is_of_the_defects() -> None:
     assert at_80["failure_point"].coverage == 0.25
 
 
+# Agreement
+
+
+def rated(*ratings: list[float] | None) -> Ratings:
+    return Ratings.of_turns([dialogue(*(TurnAnnotation(ratings=each) for each in ratings))])
+
+
+def test_a_model_is_asked_what_a_person_is_the_mean_of_the_others() -> None:
+    judged = rated([1, 2, 3], [2, 3, 1], [3, 1, 2], [4, 4, 4])
+    # Without the first person the means are 2.5, 2, 1.5, 4: ranks of 3, 2, 1, 4 beside 1, 2, 3, 4.
+    assert value(score_people(judged, 5), "spearman_with_others") == pytest.approx(0.2)
+    scored = score_agreement(judged, [[0.1, 0.2, 0.3, 0.9]], 5)
+    assert value(scored, "spearman") == pytest.approx(np.sqrt(0.6))
+    assert value(scored, "spearman_with_others") == pytest.approx((0.2 + 0.8 + 0.8) / 3)
+
+
+def test_a_turn_that_one_person_rated_is_not_asked() -> None:
+    judged = rated([1, 2], None, [5], [], [2, 3])
+    assert judged.indexes == [0, 4]
+    assert score_people(rated([5], None), 5) is None
+    assert score_agreement(rated([5], None), [[0.5, 0.5]], 5) is None
+
+
+def test_a_dialogue_may_have_fewer_people_than_another() -> None:
+    judged = Ratings.of_dialogues(
+        [
+            Dialogue(dialogue_id="d", turns=[], annotation=DialogueAnnotation(ratings=each))
+            for each in ([1.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0])
+        ]
+    )
+    assert value(score_people(judged, 5), "spearman_with_others") == pytest.approx(1)
+    assert value(score_agreement(judged, [[0.3], [0.2], [0.1]], 5), "spearman") == pytest.approx(-1)
+
+
 # Baselines
 
 
@@ -315,6 +352,34 @@ def test_intents_and_slots_are_scored_by_whether_their_service_is_known(
         each.slice: each.questions for each in find(evaluation, label="intent", metric="accuracy", slice_by="service")
     }
     assert asked == ({"seen in training": 2, "not seen in training": 1} if parts else {})
+
+
+def test_ratings_alone_can_be_evaluated(
+    tmp_path: Path, tiny_model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.jsonl"
+    annotations = [
+        TurnAnnotation(ratings=[1, 2, 1]),
+        TurnAnnotation(ratings=[3, 3, 2]),
+        TurnAnnotation(ratings=[2, 2, 4]),
+    ]
+    rated = dialogue(*annotations)
+    assert rated.annotation is not None
+    rated.annotation.ratings = [4, 5]
+    log.write_bytes(msgspec.json.encode(rated))
+    options = ["--model", str(tiny_model_dir), "--part", "all", "--resamples", "20", "--threads", "1"]
+    evaluation = run(["--input", str(log), "--output", str(tmp_path / "out"), *options])
+    assert [(each.label, each.metric, each.predictor, each.questions) for each in evaluation.scores] == [
+        ("agreement", "spearman", "model", 3),
+        ("agreement", "spearman_with_others", "model", 3),
+        ("agreement", "spearman_with_others", "people", 3),
+        ("dialogue_agreement", "spearman", "model", 1),
+        ("dialogue_agreement", "spearman_with_others", "model", 1),
+        ("dialogue_agreement", "spearman_with_others", "people", 1),
+    ]
+    assert evaluation.scores[2].value is not None
+    assert evaluation.scores[-1].value is None, "one dialogue has no ranks"
+    assert "spearman_with_others" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -115,3 +115,9 @@ def test_a_survey_is_the_annotation_of_a_success_that_has_none() -> None:
     take_surveys([said, annotated, silent])
     assert [each.annotation and each.annotation.success for each in (said, annotated, silent)] == [False, True, None]
     assert [is_annotated(each) for each in (said, annotated, silent)] == [True, True, False]
+
+
+def test_ratings_alone_teach_no_label() -> None:
+    turn = Turn(text="hi", annotation=TurnAnnotation(ratings=[1, 2]))
+    whole = DialogueAnnotation(ratings=[3, 4])
+    assert not is_annotated(Dialogue(dialogue_id="rated", turns=[turn], annotation=whole))

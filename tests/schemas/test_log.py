@@ -19,6 +19,7 @@ from schemas.log import (
     LOG_SCHEMA_VERSION,
     AsrHypothesis,
     Dialogue,
+    DialogueAnnotation,
     Slot,
     Turn,
     TurnAnnotation,
@@ -119,10 +120,23 @@ def test_speech_in_which_nothing_was_recognised_is_kept() -> None:
         ),
         ({"text": "ab", "annotation": TurnAnnotation(slots=[Slot(name="", value="b")])}, RejectReason.INVALID_VALUE),
         ({"text": "a", "annotation": TurnAnnotation(rephrase_of=0)}, RejectReason.INVALID_VALUE),
+        ({"text": "a", "annotation": TurnAnnotation(ratings=[1, float("nan")])}, RejectReason.INVALID_VALUE),
     ],
 )
 def test_what_a_type_cannot_say_is_checked(turn: dict[str, Any], expected: RejectReason) -> None:
     assert reason(one_turn(**turn)) == expected
+
+
+def test_a_rating_of_a_dialogue_that_is_not_finite_is_rejected() -> None:
+    dialogue = one_turn(text="a")
+    dialogue.annotation = DialogueAnnotation(ratings=[float("inf")])
+    assert reason(dialogue) == RejectReason.INVALID_VALUE
+
+
+def test_a_person_without_a_rating_is_no_rating() -> None:
+    with pytest.raises(RecordError) as error:
+        decode(b'{"dialogue_id": "d", "turns": [{"text": "a", "annotation": {"ratings": [1, null]}}]}', Dialogue)
+    assert error.value.reason == RejectReason.WRONG_TYPE
 
 
 def test_an_event_is_checked_as_a_turn_is() -> None:

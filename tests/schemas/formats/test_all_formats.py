@@ -121,6 +121,7 @@ def example(examples: Callable[[str], list[bytes]]) -> Callable[[str], list[Any]
 def test_every_format_is_found_by_its_name() -> None:
     known = [
         "betold",
+        "dbdc3",
         "dialogflow-cx",
         "dstc2",
         "frames",

@@ -39,6 +39,7 @@ def parse(format_name: str, line: bytes) -> Dialogue:
 @pytest.mark.parametrize(
     ("format_name", "name", "dialogues", "turns"),
     [
+        ("dbdc3", "dbdc3/dbdc3_revised_en_dev.jsonl.gz", 415, 4_174),
         ("dstc2", "dstc2/train.jsonl.gz", 1_612, 11_677),
         ("frames", "frames/frames_dev.jsonl.gz", 123, 982),
         ("frames", "frames/frames_train.jsonl.gz", 1_108, 8_376),
@@ -146,3 +147,13 @@ def test_betold_calls_fail_where_the_caller_gave_up() -> None:
     assert [each.annotation.success for each in found if each.annotation] == [
         call["LUHF"] == "not_luhf" for call in calls
     ]
+
+
+def test_dbdc3_responses_have_the_ratings_of_thirty_people() -> None:
+    for line in lines("dbdc3/dbdc3_revised_en_dev.jsonl.gz"):
+        said = [each for each in json.loads(line)["turns"] if each["annotations"]]
+        marks = [sorted("XTO".index(each["breakdown"]) / 2 for each in one["annotations"]) for one in said]
+        turns = [turn for turn in parse("dbdc3", line).turns if turn.annotation]
+        assert [turn.response and turn.response.text for turn in turns] == [each["utterance"] for each in said]
+        assert [sorted(turn.annotation.ratings or []) for turn in turns if turn.annotation] == marks
+        assert {len(each) for each in marks} == {30}
