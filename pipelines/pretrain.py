@@ -7,7 +7,6 @@ few minutes, and the same command goes on from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -29,13 +28,14 @@ from pipelines.simulation.garble import Garbler
 from pipelines.tracking import default_tracking_uri, log_training_run
 from pipelines.training_run import (
     CHECKPOINT,
-    MODEL,
     Sizes,
     add_inputs,
     add_sizes,
+    digest,
     each_input,
     is_model,
     learn,
+    model_folder,
     new_model,
     sizes,
 )
@@ -104,11 +104,7 @@ def pretrain(settings: PretrainSettings) -> PretrainSummary:
         torch.set_num_threads(settings.threads)
     sources = _sources(settings, console)
     config = PretrainingConfig(seed=settings.seed)
-    folder = Path(settings.output, MODEL)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+    folder = model_folder(settings.output)
     model = new_model(settings.sizes, sources, settings.seed)
     pretrainer = Pretrainer(model, sources, config, Garbler())
     checkpoint = Path(settings.output, CHECKPOINT)
@@ -159,12 +155,7 @@ def _sources(settings: PretrainSettings, console: Console) -> list[Source]:
 
 def _fingerprint(settings: PretrainSettings, sources: Sequence[Source]) -> str:
     """Of all that the weights depend on."""
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(msgspec.json.encode((source.name, source.passes)))
-        for dialogue in source.dialogues:
-            digest.update(msgspec.json.encode(dialogue))
-    return json.dumps([digest.hexdigest(), asdict(settings.sizes), settings.seed])
+    return json.dumps([digest(sources), asdict(settings.sizes), settings.seed])
 
 
 def _parser() -> OptionParser:

@@ -9,7 +9,6 @@ The run is seeded, leaves a checkpoint every few minutes, and the same command g
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -35,14 +34,15 @@ from pipelines.options import OptionParser, fraction, not_negative, whole_number
 from pipelines.tracking import TrackingError, default_tracking_uri, log_training_run, resolve_model
 from pipelines.training_run import (
     CHECKPOINT,
-    MODEL,
     Sizes,
     add_inputs,
     add_sizes,
+    digest,
     each_input,
     fit_numbers,
     is_model,
     learn,
+    model_folder,
     new_model,
     sizes,
 )
@@ -142,11 +142,7 @@ def train(settings: TrainSettings) -> TrainSummary:
     training, validation = _sources(settings, console)
     feedback = _feedback(training, console)
     config = TrainingConfig(precision=settings.precision, seed=settings.seed)
-    folder = Path(settings.output, MODEL)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+    folder = model_folder(settings.output)
     model, is_new = _start(settings, training)
     begun_from = model.version
     training = [
@@ -287,14 +283,9 @@ def _start(settings: TrainSettings, sources: Sequence[Source]) -> tuple[Model, b
 
 def _fingerprint(settings: TrainSettings, sources: Sequence[Source], begun_from: str) -> str:
     """Of all that the weights depend on; not of where things lie or what becomes of the model."""
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(msgspec.json.encode((source.name, source.passes, source.feedback_weight, source.ontology)))
-        for dialogue in source.dialogues:
-            digest.update(msgspec.json.encode(dialogue))
     sizes = settings.sizes
     same = (begun_from or sizes.init, sizes.layers, sizes.vocabulary, sizes.width, settings.seed)
-    return json.dumps([digest.hexdigest(), same])
+    return json.dumps([digest(sources), same])
 
 
 def _write_record(

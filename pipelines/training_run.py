@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -124,6 +126,26 @@ def sizes(options: Namespace) -> Sizes:
 def is_model(uri: str) -> bool:
     """Whether `--init` names a whole Faultline model, not only a words encoder."""
     return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
+
+
+def model_folder(output: str) -> Path:
+    """Where the model goes, made. Raises `UserError`."""
+    folder = Path(output, MODEL)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to --output {output} ({error.strerror}): choose another.") from None
+    return folder
+
+
+def digest(sources: Sequence[Source]) -> str:
+    """Of all that is learned from."""
+    found = hashlib.sha256()
+    for source in sources:
+        found.update(msgspec.json.encode((source.name, source.passes, source.feedback_weight, source.ontology)))
+        for dialogue in source.dialogues:
+            found.update(msgspec.json.encode(dialogue))
+    return found.hexdigest()
 
 
 def new_model(sizes: Sizes, sources: Sequence[Source], seed: int) -> Model:
