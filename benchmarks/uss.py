@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -58,12 +58,16 @@ def main() -> None:
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="a file of USS, plain or gzip")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="canonical logs, .jsonl.gz")
     options = parser.parse_args()
-    content = options.input.read_bytes()
-    text = (gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content).decode()
     try:
+        content = options.input.read_bytes()
+        text = (gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content).decode()
         found = list(dialogues(text.split("\n"), options.input.name.partition(".")[0]))
+    except OSError as error:
+        parser.error(f"{options.input} cannot be read ({error.strerror or error}): give a file of USS.")
+    except (EOFError, UnicodeDecodeError, zlib.error) as error:
+        parser.error(f"{options.input} is no text in UTF-8, or a damaged gzip file ({error}): download it again.")
     except RecordError as error:
-        sys.exit(f"{options.input}: {error.message}")
+        parser.error(f"{options.input}: {error.message}")
     options.output.write_bytes(gzip.compress(msgspec.json.Encoder().encode_lines(found), mtime=0))
 
 

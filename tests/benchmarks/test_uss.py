@@ -92,3 +92,21 @@ def test_the_real_files_are_read(name: str, count: int, tmp_path: Path, monkeypa
     blocks = gzip.decompress(source.read_bytes()).decode().strip().split("\n\n")
     overall = [[float(each) for each in block.rpartition("\t")[2].split(",")] for block in blocks]
     assert [each.annotation.ratings for each in logs.dialogues if each.annotation] == overall
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"USER\thi\tINFORM\t3\n")[:-9])
+    (tmp_path / "blocks.txt").write_text("USER\thi\n")
+    for name, said in (
+        ("none", "cannot be read"),
+        ("cut.gz", "a damaged gzip file"),
+        ("blocks.txt", "line 1: no role"),
+    ):
+        source = str(tmp_path / name)
+        monkeypatch.setattr(sys, "argv", ["uss.py", "--input", source, "--output", str(tmp_path / "out.jsonl.gz")])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert exit_.value.code == 2
+        assert said in capsys.readouterr().err
