@@ -173,13 +173,19 @@ class Labeler(nn.Module, ABC):
         return choose(probabilities, self.positive, float(self.decision))
 
 
+def positives(positive: slice, answers: int) -> Tensor:
+    """(K,) whether each of so many answers is a positive one."""
+    kind = torch.zeros(answers, dtype=torch.bool)
+    kind[positive] = True
+    return kind
+
+
 def choose(probabilities: Tensor, positive: slice, decision: float) -> Tensor:
     """(M, K) → (M,) the likeliest of the positive answers where these sum to `decision`, else of the others."""
-    kind = torch.zeros(probabilities.shape[-1], dtype=torch.bool, device=probabilities.device)
-    kind[positive] = True
-    positives, others = probabilities.masked_fill(~kind, -1.0), probabilities.masked_fill(kind, -1.0)
+    kind = positives(positive, probabilities.shape[-1]).to(probabilities.device)
+    one, other = probabilities.masked_fill(~kind, -1.0), probabilities.masked_fill(kind, -1.0)
     found = probabilities[:, positive].sum(dim=-1) >= decision
-    return torch.where(found, positives.argmax(dim=-1), others.argmax(dim=-1))
+    return torch.where(found, one.argmax(dim=-1), other.argmax(dim=-1))
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:

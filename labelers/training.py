@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labelers.base import IGNORE, EncodedOntology, Labeler
+from labelers.base import IGNORE, EncodedOntology, Labeler, positives
 from labelers.evidence import Lesson
 from labelers.failure_point import POINTS
 from labelers.learning import Learner, LearningConfig, Source, Step
@@ -257,8 +257,7 @@ def _set_decision(labeler: Labeler, positive: slice, sources: list[list[_Answere
     curves = []
     for source in sources:
         probability = torch.cat([labeler.probabilities(each.scores)[:, positive].sum(dim=-1) for each in source])
-        kinds = torch.zeros(source[0].scores.shape[1], dtype=torch.bool)
-        kinds[positive] = True
+        kinds = positives(positive, source[0].scores.shape[1])
         truth = torch.cat([kinds[each.answers] for each in source])
         given = probability[:, None] >= _DECISIONS
         if truth.any():
