@@ -6,7 +6,8 @@
 LOG is a plain log in the canonical form, of ten MB or more. A worker is a process of one thread. What is measured:
 how long a worker takes to start, how fast one reader cuts a plain and a gzip file, how long each chunk takes, how many
 turns a second one and two workers label, how long the launcher then takes to validate and to publish, and, from some
-copies of these labels, how much of that every further turn takes.
+copies of these labels, how much of that every further turn takes. One worker is held to one core and two to two, with
+all that the run has besides, and they take turns: a machine's speed differs by some percent from hour to hour.
 
 The simulation is of one run. Workers start; they cut the files, a file being one task; once all are cut they label the
 chunks, each taking the next one when it is free; then the launcher works alone. A chunk's time is drawn from a
@@ -17,6 +18,7 @@ Writes scaling.md and scaling.png.
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import heapq
 import json
@@ -60,6 +62,8 @@ MEASURED_BYTES = 1 << 20
 """Of a chunk while it is measured, so that a small log has some; the simulation has chunks of the usual size."""
 MEASURED_CHUNKS = 20
 """Chunks that are measured one by one, at most."""
+ROUNDS = 3
+"""Whole runs of one worker and of two, in turn."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ class Measured:
     plain_bytes_per_second: float
     gzip_bytes_per_second: float
     """Uncompressed bytes that one reader cuts, with writing them for others."""
-    turns_per_second: dict[str, float]
-    """By number of workers, of whole runs without validation and publication."""
+    turns_per_second: dict[str, list[float]]
+    """By number of workers and round, of whole runs without validation and publication."""
     finish_seconds: float
     """Of the launcher, after the last chunk, in a run of `finish_turns`."""
     finish_turns: int
@@ -147,20 +151,25 @@ def measure(log: Path, folder: Path) -> Measured:
     seconds = [sum(result.counts.seconds.values()) for result in results]
     times = ChunkSize().bytes / MEASURED_BYTES
     validate_seconds_per_turn = _validation(plan.work.staging, results, folder / "copies")
-    runs = {workers: _whole_run(log, folder / f"run-{workers}", workers) for workers in (1, 2)}
+    runs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    for number in range(ROUNDS):
+        # One worker first, then two; in the next round two first.
+        for workers in sorted(runs, reverse=number % 2 == 1):
+            runs[workers].append(_whole_run(log, folder / f"run-{number}-{workers}", workers))
+    turns = int(runs[1][0]["turns"])
     return Measured(
         turns_per_chunk=statistics.mean(result.counts.turns for result in results) * times,
-        bytes_per_turn=source.size / runs[1]["turns"],
+        bytes_per_turn=source.size / turns,
         chunk_seconds=statistics.mean(seconds) * times,
         # Its parts vary on their own.
         chunk_variation=statistics.stdev(seconds) / statistics.mean(seconds) / math.sqrt(times),
         start_seconds=start_seconds,
         plain_bytes_per_second=source.size / plain_seconds,
         gzip_bytes_per_second=source.size / gzip_seconds,
-        turns_per_second={str(workers): run["turns_per_second"] for workers, run in runs.items()},
+        turns_per_second={str(workers): [run["turns_per_second"] for run in each] for workers, each in runs.items()},
         # The run's own clock ends with the last chunk; before it begins, the launcher starts as a worker does.
-        finish_seconds=runs[1]["elapsed"] - runs[1]["wall_seconds"] - start_seconds,
-        finish_turns=int(runs[1]["turns"]),
+        finish_seconds=statistics.median(run["elapsed"] - run["wall_seconds"] for run in runs[1]) - start_seconds,
+        finish_turns=turns,
         validate_seconds_per_turn=validate_seconds_per_turn,
     )
 
@@ -212,8 +221,13 @@ def _whole_run(log: Path, output: Path, workers: int) -> dict[str, float]:
     engine = ["--direct_num_workers", str(workers), "--direct_running_mode", "multi_processing", "--no-progress"]
     command = [sys.executable, "-m", "pipelines.label", "--input", str(log), "--output", str(output), *engine]
     command += ["--chunk-bytes", str(MEASURED_BYTES)]
+    cores = sorted(os.sched_getaffinity(0))[:workers]
+    if len(cores) < workers:
+        raise SystemExit(f"{workers} workers need as many cores, and here is {len(cores)}: measure on another machine.")
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    # The launcher and every process that it starts; also the threads of libraries that nobody asked for.
+    hold = functools.partial(os.sched_setaffinity, 0, cores)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, preexec_fn=hold)
     elapsed = time.perf_counter() - started
     summary: dict[str, float] = json.loads((output / "run.json").read_text())["summary"]
     return {**summary, "elapsed": elapsed}
@@ -267,11 +281,13 @@ def _hand_out(tasks: Iterable[float], ready: np.ndarray, speed: np.ndarray) -> n
 def report(measured: Measured, assumed: Assumed, folder: Path) -> None:
     """Writes scaling.md and scaling.png."""
     one, two = measured.turns_per_second["1"], measured.turns_per_second["2"]
+    ratios = [many / single for single, many in zip(one, two, strict=True)]
     lines = [
-        "| workers | turns a second | efficiency |",
-        "|---|---|---|",
-        f"| 1 | {one:,.0f} | |",
-        f"| 2 | {two:,.0f} | {two / one / 2:.0%} |",
+        "| workers | turns a second, by round | beside one, by round | median |",
+        "|---|---|---|---|",
+        f"| 1 | {', '.join(f'{each:,.0f}' for each in one)} | | |",
+        f"| 2 | {', '.join(f'{each:,.0f}' for each in two)} | {', '.join(f'{each:.2f}' for each in ratios)} "
+        f"| {statistics.median(ratios):.2f} |",
         "",
         f"A chunk of {measured.turns_per_chunk:,.0f} turns takes {measured.chunk_seconds:.1f} s, with a deviation of "
         f"{measured.chunk_variation:.0%}; a worker starts in {measured.start_seconds:.0f} s; one reader cuts "
