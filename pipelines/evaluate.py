@@ -1,8 +1,8 @@
 """`faultline evaluate`: scores a model against annotated logs, with intervals, and baselines beside it.
 
 What is counted, and how, is said in `pipelines.scoring`, the scores in `labelers.metrics`, the baselines in
-`pipelines.baselines`. The logs are labelled as `faultline label` labels them; of the parts that `pipelines.logs`
-divides them into, the test part is what neither training nor calibration has seen.
+`pipelines.baselines` and `pipelines.own_turn`. The logs are labelled as `faultline label` labels them; of the parts
+that `pipelines.logs` divides them into, the test part is what neither training nor calibration has seen.
 
 The output folder gets `evaluation.json` (an `Evaluation`) and pictures of the failure points; the run goes to MLflow.
 """
@@ -23,7 +23,7 @@ from rich.progress import Progress
 from labelers.failure_point import POINTS
 from labelers.metrics import Booleans, Floats, Integers, confusion, curve
 from labelers.model import Model, ModelError, groups
-from pipelines import baselines, storage
+from pipelines import baselines, own_turn, storage
 from pipelines.errors import UserError
 from pipelines.evaluation import (
     DEFECT,
@@ -76,6 +76,8 @@ from schemas.ontology import Ontology, OntologyError
 ALL = "all"
 """Every part."""
 EVALUATION = "evaluation.json"
+OWN_TURN = "own_turn"
+"""The baseline of `pipelines.own_turn`."""
 _PROGRESS_TURNS = 4_096
 _PIPED_WIDTH = 160
 
@@ -93,6 +95,8 @@ class EvaluateSettings:
     failure_points: tuple[str, ...]
     """classes of the macro-F1; empty: those that are annotated"""
     baselines: bool
+    own_turn: str | None
+    """what the baseline that reads single turns starts from; None: there is no such baseline"""
     resamples: int
     output: str
     tracking_uri: str
@@ -116,11 +120,12 @@ def parse(argv: Sequence[str]) -> EvaluateSettings:
     for point in points:
         if point not in tuple(FailurePoint):
             raise UserError(f"--failure-points has {point!r}: choose from {', '.join(FailurePoint)}, joined by commas.")
-    if options.baselines and options.part in (ALL, Part.TRAIN):
-        raise UserError(
-            f"--baselines are trained on the train part, so --part {options.part} would flatter them: "
-            f"choose --part {Part.TEST} or {Part.VALIDATION}."
-        )
+    for name, given in (("--baselines are", options.baselines), ("--own-turn is", options.own_turn)):
+        if given and options.part in (ALL, Part.TRAIN):
+            raise UserError(
+                f"{name} trained on the train part, and --part {options.part} has dialogues of it: "
+                f"choose --part {Part.TEST} or {Part.VALIDATION}."
+            )
     output = storage.absolute(options.output)
     if "://" in output:
         raise UserError(f"--output {options.output} must be a local folder: name one, and copy it afterwards.")
@@ -133,6 +138,7 @@ def parse(argv: Sequence[str]) -> EvaluateSettings:
         ontology=options.ontology,
         failure_points=tuple(point for point in FailurePoint if point in points),
         baselines=options.baselines,
+        own_turn=options.own_turn,
         resamples=options.resamples,
         output=output,
         tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(output),
@@ -161,7 +167,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     _check_annotated(settings, dialogues)
     labels = _label(model, dialogues, ontology, console)
 
-    training = [each for each in everything if part_of(each) == Part.TRAIN] if settings.baselines else []
+    training = [each for each in everything if part_of(each) == Part.TRAIN]
     graded = _graded(dialogues, labels)
     evaluation = Evaluation(
         inputs=settings.inputs,
@@ -178,7 +184,8 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
             *_model_scores(settings, dialogues, labels),
             *_agreement_scores(dialogues, labels, settings.resamples),
             *_scores_by_familiarity(model.ontology, dialogues, labels, settings.resamples),
-            *_baseline_scores(settings, training, dialogues),
+            *(_baseline_scores(settings, training, dialogues) if settings.baselines else ()),
+            *_own_turn_scores(settings, training, dialogues, console),
         ],
         confusion=_confusion(dialogues, labels).tolist(),
         coverage=[each for label, answers in graded.items() for each in coverages(label, answers)],
@@ -341,9 +348,7 @@ def _sliced_defects(
 def _baseline_scores(
     settings: EvaluateSettings, training: Sequence[Dialogue], dialogues: Sequence[Dialogue]
 ) -> Iterator[Score]:
-    """Of the baselines; none without a training part."""
-    if not settings.baselines:
-        return
+    """Of the baselines that take seconds; none without a training part."""
     resamples = settings.resamples
     counted = _counted(settings, dialogues)
     learned, asked = FailurePoints.of(training), FailurePoints.of(dialogues)
@@ -375,6 +380,25 @@ def _baseline_scores(
     if live is not None:
         yield from scores("intent", "live_assistant", score_intents(dialogues, live, resamples))
         yield from _slot_scores(settings, "live_assistant", dialogues, live)
+
+
+def _own_turn_scores(
+    settings: EvaluateSettings, training: Sequence[Dialogue], dialogues: Sequence[Dialogue], console: Console
+) -> Iterator[Score]:
+    """Of the baseline that reads single turns, where it is asked for."""
+    if settings.own_turn is None:
+        return
+    labels = own_turn.label(own_turn.fit(settings.own_turn, training, console), dialogues)
+    asked = FailurePoints.of(dialogues)
+    if asked.dialogues:
+        counted = _counted(settings, dialogues)
+        scored = score_failure_points(
+            asked, asked.decided(labels), asked.probabilities(labels), counted, settings.resamples
+        )
+        yield from scores("failure_point", OWN_TURN, scored)
+    frames = [[Frame(turn.intent, turn.slots) for turn in labelled.turns] for labelled in labels]
+    yield from scores("intent", OWN_TURN, score_intents(dialogues, frames, settings.resamples))
+    yield from _slot_scores(settings, OWN_TURN, dialogues, frames)
 
 
 def _score_dialogue_success(
@@ -514,6 +538,12 @@ def _parser() -> OptionParser:
         action="store_true",
         help="score the baselines, too, trained on the input's own train part: a threshold on the ASR score, gradient "
         "boosting, the assistant's own NLU, the most frequent answer",
+    )
+    add(
+        "--own-turn",
+        metavar="INIT",
+        help="score a RoBERTa that reads each turn alone, too, trained on the input's own train part, which takes "
+        "minutes: minilm, a folder with a RoBERTa checkpoint, or the name of one on the hub, as for faultline train",
     )
     add(
         "--resamples",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,12 +12,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from encoders.features import NUMBERS
+from pipelines import own_turn
 from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
 from pipelines.errors import UserError
 from pipelines.evaluate import EVALUATION, parse, run
 from pipelines.evaluation import Evaluation, Graded, Score, coverages
+from pipelines.logs import read_logs
 from pipelines.scoring import (
     CORRECT,
     FailurePoints,
@@ -286,10 +290,10 @@ def test_the_assistants_own_outputs_are_its_first_hypotheses() -> None:
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+def output(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, checkpoint: Path) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     options = ["--input", str(LOGS), "--model", str(tiny_model_dir), "--output", str(folder)]
-    run([*options, "--baselines", "--resamples", "20", "--threads", "1"])
+    run([*options, "--baselines", "--own-turn", str(checkpoint), "--resamples", "20", "--threads", "1"])
     return folder
 
 
@@ -321,6 +325,7 @@ def test_every_annotated_label_of_the_logs_is_scored(evaluation: Evaluation) -> 
         "gradient_boosting",
         "live_assistant",
         "majority",
+        "own_turn",
     }
 
 
@@ -411,6 +416,27 @@ def mistake(*options: str) -> str:
 def test_baselines_are_not_scored_on_what_they_learned(tmp_path: Path) -> None:
     said = mistake("--input", str(LOGS), "--output", str(tmp_path), "--part", "all", "--baselines")
     assert "choose --part test" in said
+
+
+def test_a_baseline_of_single_turns_is_not_scored_on_what_it_learned(tmp_path: Path) -> None:
+    said = mistake("--input", str(LOGS), "--output", str(tmp_path), "--part", "train", "--own-turn", "minilm")
+    assert "--own-turn is trained on the train part" in said
+
+
+def test_a_baseline_of_single_turns_starts_from_no_whole_model(tmp_path: Path, tiny_model_dir: Path) -> None:
+    options = ["--input", str(LOGS), "--output", str(tmp_path), "--model", str(tiny_model_dir)]
+    assert "is a whole model" in mistake(*options, "--own-turn", str(tiny_model_dir))
+
+
+def test_the_baseline_of_single_turns_sees_no_other_turn(checkpoint: Path) -> None:
+    dialogues = list(read_logs([str(LOGS)], "jsonl").dialogues)
+    model = own_turn.fit(str(checkpoint), dialogues, Console(quiet=True))
+    longest = max(dialogues, key=lambda each: len(each.turns))
+    shorter = copy.copy(longest)
+    shorter.turns = longest.turns[:2]
+    whole, part = own_turn.label(model, [longest, shorter])
+    assert len(whole.turns) == len(longest.turns) > 2
+    assert whole.turns[:2] == part.turns
 
 
 def test_an_unknown_failure_point_is_named(tmp_path: Path) -> None:
