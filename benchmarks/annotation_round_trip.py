@@ -35,6 +35,7 @@ from rich.table import Table
 from pipelines import evaluate, export, import_annotations, label, simulate, train
 from pipelines.annotation import argilla, label_studio
 from pipelines.annotation.tasks import NO, YES, Question
+from pipelines.cli import guarded
 from pipelines.evaluation import MODEL, Evaluation, Score
 from pipelines.export import Tool
 from pipelines.logs import read_logs
@@ -268,4 +269,4 @@ def _show(evaluations: Mapping[str, Evaluation]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from labelers.failure_point import POINTS
 from labelers.metrics import Estimate, Floats, Sample, Statistic, classification, detection, found, roc_auc
 from labelers.model import Model
 from pipelines import train
+from pipelines.cli import guarded
 from pipelines.logs import Part, annotate, part_of, read_logs
 from pipelines.scoring import CORRECT, FailurePoints, annotated_success, success_probability
 from pipelines.tracking import resolve_model
@@ -136,4 +138,4 @@ def _table(compared: Mapping[str, tuple[Estimate, Estimate, Estimate]], dialogue
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -40,6 +40,7 @@ from rich.table import Table
 
 from pipelines import simulate
 from pipelines.chunks import RECORD_LIMIT
+from pipelines.cli import guarded
 from pipelines.logs import read_logs
 from pipelines.plan import find_sources
 from schemas.log import Dialogue, Turn
@@ -381,4 +382,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -44,6 +44,7 @@ from rich.console import Console
 
 from pipelines import settings
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
+from pipelines.cli import guarded
 from pipelines.labelling import label_chunk, load_model
 from pipelines.plan import Plan, find_sources, make_plan
 from pipelines.results import ChunkResult, parts_by_table
@@ -380,4 +381,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

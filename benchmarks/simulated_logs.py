@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -27,6 +28,7 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
 from labelers.failure_point import POINTS
 from labelers.model import Model
+from pipelines.cli import guarded
 from pipelines.logs import annotate, read_logs
 from pipelines.tracking import resolve_model
 from schemas.log import Dialogue, FailurePoint, Turn
@@ -263,4 +265,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

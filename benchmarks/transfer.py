@@ -30,6 +30,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from labelers.failure_point import POINTS
 from labelers.model import MANIFEST, Model
+from pipelines.cli import guarded
 from pipelines.logs import annotate, read_logs
 from pipelines.scoring import FailurePoints
 from schemas.log import Dialogue
@@ -138,4 +139,4 @@ def _scores(probabilities: Floats, truth: npt.NDArray[np.int64], counted: Sequen
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -16,7 +16,7 @@ import logging
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pipelines
 from pipelines.credentials import without_secrets
@@ -48,20 +48,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.ERROR)
         # Beam logs the traceback of what it then raises; the job says it in a sentence.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    return guarded(lambda: _run(argv))
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Runs a job, or anything else that raises `JobError`, whose sentence it prints; gives the exit code."""
     try:
-        if not argv or argv[0] in _HELP:
-            sys.stdout.write(_help())
-            return 0 if argv else UserError.exit_code
-        known = jobs()
-        if argv[0] not in known:
-            raise UserError(f"There is no faultline {argv[0]}: choose one of {', '.join(known)}.")
-        importlib.import_module(known[argv[0]][0]).run(list(argv[1:]))
+        return run() or 0
     except JobError as error:
         sys.stderr.write(f"{without_secrets(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted: the same command goes on with what is not finished.\n")
         return _INTERRUPTED
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in _HELP:
+        sys.stdout.write(_help())
+        return 0 if argv else UserError.exit_code
+    known = jobs()
+    if argv[0] not in known:
+        raise UserError(f"There is no faultline {argv[0]}: choose one of {', '.join(known)}.")
+    importlib.import_module(known[argv[0]][0]).run(list(argv[1:]))
     return 0
 
 
