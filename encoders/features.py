@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz
 
-from schemas.log import Dialogue, NluHypothesis, Turn
+from encoders.hypotheses import Hypotheses, Pair, clip, posterior
+from schemas.log import AsrHypothesis, Dialogue, NluHypothesis, Turn
 
 MISSING = math.nan
 CATEGORY_BUCKETS = 1024
@@ -65,6 +66,23 @@ NUMBERS = (
     "barge_in",
     "barge_in_previous",
     "feedback",
+    "slot_mass",
+    "other_slot_mass",
+    "no_slots_mass",
+    "frame_mass",
+    "slot_values_mass_in_asr",
+    "other_slot_mass_in_response",
+    "slot_values_in_prompt",
+    "slots_said_before",
+    "slots_in_next",
+    "slot_values_in_next_response",
+    "next_slots",
+    "next_slot_mass_before",
+    "next_slot_values_mass_in_asr",
+    "next_slot_values_in_response",
+    "asr_score_previous",
+    "asr_score_next",
+    "nlu_score_next",
 )
 CATEGORIES = (
     "domain",
@@ -91,8 +109,12 @@ class TurnFeatures(NamedTuple):
 
 def turn_features(dialogue: Dialogue) -> TurnFeatures:
     """Features of every turn of a validated dialogue, in order."""
-    turns = dialogue.turns
-    rows = [_Row(dialogue, index) for index in range(len(turns))]
+    hypotheses = [Hypotheses.of(turn) for turn in dialogue.turns]
+    said: set[Pair] = set()
+    rows = []
+    for index, each in enumerate(hypotheses):
+        rows.append(_Row(dialogue, hypotheses, index, sum(pair in said for pair in each.first)))
+        said |= each.first
     numbers = np.array([row.numbers() for row in rows])
     # A score can be any finite double: one that is too large for float32 is as good as any other such. The quarter
     # lets the encoder take differences of two.
@@ -113,29 +135,34 @@ def category_id(field: str, value: str | None) -> int:
 class _Row:
     """The features of one turn; it can see the turns around it."""
 
-    def __init__(self, dialogue: Dialogue, index: int) -> None:
+    def __init__(self, dialogue: Dialogue, hypotheses: Sequence[Hypotheses], index: int, said_before: int) -> None:
         turns = dialogue.turns
+        self.hypotheses = hypotheses[index]
+        self.next_hypotheses = hypotheses[index + 1] if index + 1 < len(turns) else None
+        self.said_before = said_before
+        """slots of the first hypothesis that earlier turns had"""
         self.dialogue = dialogue
         self.index = index
         self.turn = turns[index]
         self.previous = turns[index - 1] if index else None
         self.next = turns[index + 1] if index + 1 < len(turns) else None
         self.second_next = turns[index + 2] if index + 2 < len(turns) else None
-        self.text = _clip(self.turn.text)
+        self.text = clip(self.turn.text)
         self.response = _response_text(self.turn)
+        self.prompt = _response_text(self.previous) if self.previous else (dialogue.opening or "")
 
     def numbers(self) -> list[float]:
         turn, text, response = self.turn, self.text, self.response
         asr = [each.score for each in turn.asr if each.score is not None]
         nlu = [each.score for each in turn.nlu if each.score is not None]
         er = [each.score for each in turn.entities if each.score is not None]
-        asr_weights, nlu_weights = _posterior(asr), _posterior(nlu)
-        alternatives = [_clip(each.text) for each in turn.asr[1:6]]
+        asr_weights, nlu_weights = posterior(asr), posterior(nlu)
+        alternatives = [clip(each.text) for each in turn.asr[1:6]]
         top = turn.nlu[0] if turn.nlu else None
         values = [slot.value for slot in top.slots if slot.value] if top else []
         words = len(text.split())
         seconds = _seconds(turn.started_at, turn.ended_at)
-        prompt = _response_text(self.previous) if self.previous else (self.dialogue.opening or "")
+        prompt = self.prompt
         return [
             asr[0] if asr else MISSING,
             asr[0] - asr[1] if len(asr) > 1 else MISSING,
@@ -169,11 +196,11 @@ class _Row:
             else MISSING,
             _mean([float(value.lower() in response) for value in values]) if response else MISSING,
             fuzz.token_set_ratio(text, response) if text and response else MISSING,
-            fuzz.token_set_ratio(text, _clip(prompt)) if text and prompt else MISSING,
-            fuzz.token_sort_ratio(text, _clip(self.previous.text)) if self.previous else MISSING,
-            fuzz.token_sort_ratio(text, _clip(self.next.text)) if self.next else MISSING,
-            fuzz.token_set_ratio(text, _clip(self.next.text)) if self.next else MISSING,
-            fuzz.token_sort_ratio(text, _clip(self.second_next.text)) if self.second_next else MISSING,
+            fuzz.token_set_ratio(text, clip(prompt)) if text and prompt else MISSING,
+            fuzz.token_sort_ratio(text, clip(self.previous.text)) if self.previous else MISSING,
+            fuzz.token_sort_ratio(text, clip(self.next.text)) if self.next else MISSING,
+            fuzz.token_set_ratio(text, clip(self.next.text)) if self.next else MISSING,
+            fuzz.token_sort_ratio(text, clip(self.second_next.text)) if self.second_next else MISSING,
             _frame_overlap(self.previous, turn),
             _frame_overlap(turn, self.next),
             fuzz.ratio(_response_text(self.previous), response)
@@ -187,6 +214,37 @@ class _Row:
             _flag(turn.barge_in),
             _flag(self.previous.barge_in) if self.previous else MISSING,
             MISSING if turn.feedback is None else float(turn.feedback == "positive"),
+            *self._masses(),
+            _first_score(self.previous.asr) if self.previous else MISSING,
+            _first_score(self.next.asr) if self.next else MISSING,
+            _first_score(self.next.nlu) if self.next else MISSING,
+        ]
+
+    def _masses(self) -> list[float]:
+        """What the n-best lists say together, here and in the next turn (`encoders.hypotheses`)."""
+        here, following, response, prompt = self.hypotheses, self.next_hypotheses, self.response, clip(self.prompt)
+        first, others = here.first, here.others
+        understood = bool(here.frames)
+        after = following.first if following and following.frames else None
+        new = after - first if after is not None else frozenset()
+        next_response = _response_text(self.next)
+        return [
+            min((here.masses[pair] for pair in first), default=MISSING),
+            max(others.values(), default=0.0) if understood else MISSING,
+            here.frame_mass(frozenset()) if understood else MISSING,
+            here.frame_mass(first) if understood else MISSING,
+            min((here.heard(value) for _, value in first), default=MISSING) if here.texts else MISSING,
+            max((mass for (_, value), mass in others.items() if value in response), default=0.0)
+            if understood and response
+            else MISSING,
+            _mean([float(value in prompt) for _, value in first]) if prompt else MISSING,
+            self.said_before / len(first) if first else MISSING,
+            _mean([float(pair in after) for pair in first]) if after is not None else MISSING,
+            _mean([float(value in next_response) for _, value in first]) if next_response else MISSING,
+            len(after) if after is not None else MISSING,
+            max((here.masses.get(pair, 0.0) for pair in new), default=0.0) if after is not None else MISSING,
+            max((here.heard(value) for _, value in new), default=0.0) if after is not None and here.texts else MISSING,
+            _mean([float(value in response) for _, value in new]) if response else MISSING,
         ]
 
     def categories(self) -> list[int]:
@@ -220,20 +278,17 @@ class _Row:
         return [category_id(field, value) for field, value in zip(fields, values, strict=True)]
 
 
-TEXT_LIMIT = 1_000
-"""Characters of a text that similarities look at: they are quadratic, and a request is seldom longer."""
-
-
-def _clip(text: str | None) -> str:
-    return (text or "")[:TEXT_LIMIT].lower()
-
-
 def _response_text(turn: Turn | None) -> str:
-    return _clip(turn.response.text) if turn and turn.response else ""
+    return clip(turn.response.text) if turn and turn.response else ""
 
 
 def _top(turn: Turn | None, field: str) -> str | None:
     return getattr(turn.nlu[0], field) if turn and turn.nlu else None
+
+
+def _first_score(hypotheses: Sequence[AsrHypothesis] | Sequence[NluHypothesis]) -> float:
+    score = hypotheses[0].score if hypotheses else None
+    return MISSING if score is None else score
 
 
 def _flag(value: bool | None) -> float:
@@ -246,17 +301,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _seconds(start: object, end: object) -> float:
     return MISSING if start is None or end is None else (end - start).total_seconds()  # type: ignore[operator, no-any-return]
-
-
-def _posterior(scores: Sequence[float]) -> list[float]:
-    """Scores as weights that sum to 1: as they are if they are probabilities, else as log-probabilities."""
-    if not scores:
-        return []
-    if min(scores) < 0:
-        top = max(scores)
-        scores = [math.exp(max(score - top, -50.0)) for score in scores]
-    total = sum(scores)
-    return [score / total for score in scores] if total > 0 else [1 / len(scores)] * len(scores)
 
 
 def _entropy(weights: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ import re
 
 from rapidfuzz import fuzz
 
-from encoders.features import TEXT_LIMIT
+from encoders.hypotheses import clip
 from schemas.labels import Signal
 from schemas.log import Dialogue, ExplicitFeedback, FailurePoint, Turn
 
@@ -29,7 +29,7 @@ _GIVE_UP = re.compile(r"\b(forget it|never ?mind|cancel|stop|shut up|give up|go 
 
 def repeats(turn: Turn, earlier: Turn) -> bool:
     """Whether the user says the same words in both turns."""
-    text, before = ((each.text or "")[:TEXT_LIMIT].lower() for each in (turn, earlier))
+    text, before = (clip(each.text) for each in (turn, earlier))
     return bool(text.strip()) and fuzz.ratio(text, before) >= REPEAT_SIMILARITY
 
 

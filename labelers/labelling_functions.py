@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz
 
-from encoders.features import TEXT_LIMIT
+from encoders.hypotheses import clip
 from labelers.feedback import corrects, gives_up, repeats
 from schemas.log import Dialogue, ExplicitFeedback, Turn
 
@@ -206,11 +206,11 @@ def _later(dialogue: Dialogue, index: int, turns: int = 1) -> Turn | None:
 
 
 def _text(turn: Turn) -> str:
-    return (turn.text or "")[:TEXT_LIMIT].lower()
+    return clip(turn.text)
 
 
 def _response(turn: Turn) -> str:
-    return ((turn.response.text if turn.response else None) or "")[:TEXT_LIMIT].lower()
+    return clip(turn.response.text if turn.response else None)
 
 
 def _alike(dialogue: Dialogue, index: int, turns: int) -> float:

@@ -49,7 +49,9 @@ def test_a_turn_with_everything_lacks_nothing() -> None:
             wake_score=0.9,
             asr=[AsrHypothesis(text="call anna", score=0.8), AsrHypothesis(text="call hanna", score=0.1)],
             nlu=[
-                NluHypothesis(domain="phone", intent="call", slots=[Slot(name="who", value="anna")], score=0.7),
+                NluHypothesis(
+                    domain="phone", intent="call", slots=[Slot(name="who", value=f"anna {index}")], score=0.7
+                ),
                 NluHypothesis(intent="text", score=0.2),
             ],
             entities=[EntityResolution(slot="who", score=0.6), EntityResolution(slot="who", score=0.5)],
@@ -103,3 +105,57 @@ def test_category_ids_are_in_range_and_never_missing_for_a_value() -> None:
 def test_similarity_looks_at_the_head_of_a_long_text() -> None:
     first, _ = _features(Turn(text="a" * 100_000), Turn(text="a" * 1_000))
     assert first["text_like_next"] == 100
+
+
+def _hypothesis(score: float, **slots: str) -> NluHypothesis:
+    return NluHypothesis(
+        intent="inform", slots=[Slot(name=name, value=value) for name, value in slots.items()], score=score
+    )
+
+
+def test_slots_have_the_mass_of_all_hypotheses_that_have_them() -> None:
+    turns = [
+        Turn(
+            text="thai food in the north",
+            asr=[AsrHypothesis(text="thai food in the north", score=0.6), AsrHypothesis(text="tie food", score=0.2)],
+            nlu=[
+                _hypothesis(0.5, food="Thai"),
+                _hypothesis(0.3, food="thai", area="north"),
+                _hypothesis(0.2),
+            ],
+            response=Response(text="A thai place in the north?"),
+        ),
+        Turn(
+            text="in the north",
+            asr=[AsrHypothesis(text="in the north", score=0.9)],
+            nlu=[_hypothesis(0.8, food="thai", area="north")],
+        ),
+    ]
+    first, second = _features(*turns)
+    known = {
+        "slot_mass": 0.8,
+        "other_slot_mass": 0.3,
+        "no_slots_mass": 0.2,
+        "frame_mass": 0.5,
+        "slot_values_mass_in_asr": 0.75,
+        "other_slot_mass_in_response": 0.3,
+        "slots_said_before": 0.0,
+        "slots_in_next": 1.0,
+        "next_slots": 2.0,
+        "next_slot_mass_before": 0.3,
+        "next_slot_values_mass_in_asr": 0.75,
+        "next_slot_values_in_response": 1.0,
+        "asr_score_next": 0.9,
+        "nlu_score_next": 0.8,
+    }
+    assert {name: first[name] for name in known} == pytest.approx(known)
+    assert math.isnan(first["asr_score_previous"])
+    known = {"slot_mass": 1.0, "slots_said_before": 0.5, "slot_values_in_prompt": 1.0, "asr_score_previous": 0.6}
+    assert {name: second[name] for name in known} == pytest.approx(known)
+    assert math.isnan(second["slots_in_next"])
+
+
+def test_hypotheses_without_scores_weigh_alike() -> None:
+    (row,) = _features(Turn(text="x", nlu=[_hypothesis(0.9, food="thai"), NluHypothesis(intent="other")]))
+    assert row["slot_mass"] == pytest.approx(0.5)
+    assert row["no_slots_mass"] == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import safetensors.torch
 import torch
 
 from labelers.base import Encoded
@@ -188,6 +189,22 @@ def test_a_loaded_model_is_the_saved_one_bit_for_bit(model: Model, tmp_path: Pat
         assert torch.equal(loaded.state_dict()[name].to(tensor.dtype), tensor), name
     dialogues = [_short(), _plain(20)]
     assert msgspec.json.encode(loaded.float().label(dialogues)) == msgspec.json.encode(model.label(dialogues))
+
+
+def test_the_words_encoder_is_stored_in_eight_bits(model: Model, tmp_path: Path) -> None:
+    exact = model.turn_encoder.words.encoder.layer[0].attention.self.query.weight.detach().clone()
+    model.round()
+    model.save(tmp_path)
+    stored = safetensors.torch.load_file(tmp_path / WEIGHTS)
+    name = "turn_encoder.words.encoder.layer.0.attention.self.query.weight"
+    assert stored[name].dtype == torch.int8
+    loaded = Model.load(tmp_path).state_dict()[name].float()
+    error = (loaded - exact).norm(dim=1) / exact.norm(dim=1)
+    assert 0 < float(error.max()) < 0.03
+    # Rounding again changes nothing.
+    assert torch.equal(loaded, model.turn_encoder.words.encoder.layer[0].attention.self.query.weight)
+    model.round()
+    assert torch.equal(loaded, model.turn_encoder.words.encoder.layer[0].attention.self.query.weight)
 
 
 def test_weights_that_bf16_does_not_hold_are_kept_in_full(model: Model, tmp_path: Path) -> None:
