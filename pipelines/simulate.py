@@ -187,7 +187,7 @@ def _parser() -> OptionParser:
         type=fault_rates,
         default=dict(DEFAULT_RATES),
         metavar="STAGE=RATE,…",
-        help="share of turns, 0 to 1, that each stage is to be the failure point of "
+        help=f"share of turns, 0 to {MOST:g}, that each stage is to be the failure point of "
         f"(default: {','.join(f'{stage}={rate:g}' for stage, rate in DEFAULT_RATES.items())})",
     )
     add(
