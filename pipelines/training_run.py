@@ -32,7 +32,7 @@ from schemas.ontology import merge
 
 T = TypeVar("T")
 MINILM = "minilm"
-DEFAULT_LAYERS, DEFAULT_VOCABULARY, DEFAULT_WIDTH = 4, 9_200, 256
+DEFAULT_LAYERS, DEFAULT_VOCABULARY, DEFAULT_WIDTH = 6, 9_200, 256
 MODEL = "model"
 """Folder of the model in the output folder."""
 CHECKPOINT = "checkpoint.pt"
