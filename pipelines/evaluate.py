@@ -165,9 +165,10 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     everything, rejected = _read(settings)
     dialogues = [each for each in everything if settings.part in (ALL, part_of(each))]
     _check_annotated(settings, dialogues)
-    labels = _label(model, dialogues, ontology, console)
-
     training = [each for each in everything if part_of(each) == Part.TRAIN]
+    # Before the logs are labelled, which takes longer than it takes to see that it cannot be trained.
+    alone = own_turn.fit(settings.own_turn, training, console) if settings.own_turn is not None else None
+    labels = _label(model, dialogues, ontology, console)
     graded = _graded(dialogues, labels)
     evaluation = Evaluation(
         inputs=settings.inputs,
@@ -185,7 +186,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
             *_agreement_scores(dialogues, labels, settings.resamples),
             *_scores_by_familiarity(model.ontology, dialogues, labels, settings.resamples),
             *(_baseline_scores(settings, training, dialogues) if settings.baselines else ()),
-            *_own_turn_scores(settings, training, dialogues, console),
+            *(_own_turn_scores(settings, alone, dialogues) if alone is not None else ()),
         ],
         confusion=_confusion(dialogues, labels).tolist(),
         coverage=[each for label, answers in graded.items() for each in coverages(label, answers)],
@@ -382,13 +383,9 @@ def _baseline_scores(
         yield from _slot_scores(settings, "live_assistant", dialogues, live)
 
 
-def _own_turn_scores(
-    settings: EvaluateSettings, training: Sequence[Dialogue], dialogues: Sequence[Dialogue], console: Console
-) -> Iterator[Score]:
-    """Of the baseline that reads single turns, where it is asked for."""
-    if settings.own_turn is None:
-        return
-    labels = own_turn.label(own_turn.fit(settings.own_turn, training, console), dialogues)
+def _own_turn_scores(settings: EvaluateSettings, alone: Model, dialogues: Sequence[Dialogue]) -> Iterator[Score]:
+    """Of the baseline that reads single turns."""
+    labels = own_turn.label(alone, dialogues)
     asked = FailurePoints.of(dialogues)
     if asked.dialogues:
         counted = _counted(settings, dialogues)

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from encoders.features import NUMBERS
-from pipelines import own_turn
+from pipelines import evaluate, own_turn
 from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
 from pipelines.errors import UserError
 from pipelines.evaluate import EVALUATION, parse, run
@@ -426,6 +426,16 @@ def test_a_baseline_of_single_turns_is_not_scored_on_what_it_learned(tmp_path: P
 def test_a_baseline_of_single_turns_starts_from_no_whole_model(tmp_path: Path, tiny_model_dir: Path) -> None:
     options = ["--input", str(LOGS), "--output", str(tmp_path), "--model", str(tiny_model_dir)]
     assert "is a whole model" in mistake(*options, "--own-turn", str(tiny_model_dir))
+
+
+def test_a_words_encoder_that_is_not_there_is_told_before_the_logs_are_labelled(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_label", lambda *_: pytest.fail("labelled in vain"))
+    options = ["--input", str(LOGS), "--output", str(tmp_path / "out"), "--model", str(tiny_model_dir)]
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    assert str(nowhere) in mistake(*options, "--own-turn", str(nowhere))
 
 
 def test_the_baseline_of_single_turns_sees_no_other_turn(checkpoint: Path) -> None:
