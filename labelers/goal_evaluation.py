@@ -55,8 +55,8 @@ class GoalEvaluation(Labeler):
     def targets(self, encoded: Encoded) -> Tensor:
         """(G,) for the annotated goals; a dialogue of one goal lends it its own annotation."""
         targets = []
-        for dialogue, goal, _ in _annotated(encoded):
-            success = _goal_success(dialogue, goal)
+        for dialogue, goal, turns in _annotated(encoded):
+            success = _goal_success(dialogue, goal, alone=len(turns) == len(dialogue.turns))
             targets.append(IGNORE if success is None else int(success))
         return torch.tensor(targets, device=encoded.states.device)
 
@@ -97,14 +97,13 @@ def _annotated(encoded: Encoded) -> list[tuple[Dialogue, str, list[int]]]:
     return found
 
 
-def _goal_success(dialogue: Dialogue, goal: str) -> bool | None:
+def _goal_success(dialogue: Dialogue, goal: str, *, alone: bool) -> bool | None:
+    """What is annotated of a goal; `alone` says that the dialogue has no other."""
     annotation = dialogue.annotation
     if annotation is None:
         return None
-    known = {each.goal_id: each.success for each in annotation.goals or []}
-    if known.get(goal) is not None:
-        return known[goal]
-    return annotation.success if len(set(annotated_goals(dialogue))) == 1 else None
+    known = next((each.success for each in annotation.goals or [] if each.goal_id == goal), None)
+    return annotation.success if known is None and alone else known
 
 
 def _whole_dialogues(goals: list[tuple[Dialogue, str, list[int]]], targets: list[int]) -> list[tuple[list[int], bool]]:

@@ -48,21 +48,24 @@ class GoalSegmentation(Labeler):
         always opens one: nothing to learn from it."""
         targets: list[int] = []
         for dialogue in encoded.dialogues:
-            goals = annotated_goals(dialogue)
-            for index, goal in enumerate(goals):
-                back = next((k for k in range(1, index + 1) if goals[index - k] == goal), 0)
+            last: dict[str | None, int] = {}
+            for index, goal in enumerate(annotated_goals(dialogue)):
+                back = index - last.get(goal, index)
                 known = index > 0 and goal is not None and back <= BACK
                 targets.append(back if known else IGNORE)
+                last[goal] = index
         return torch.tensor(targets, device=encoded.states.device)
 
     def loss(self, encoded: Encoded) -> Tensor:
         right: list[list[bool]] = []
         for dialogue in encoded.dialogues:
             goals = annotated_goals(dialogue)
+            seen: set[str | None] = set()
             for index, goal in enumerate(goals):
                 same = [index - k >= 0 and goals[index - k] == goal for k in range(1, BACK + 1)]
                 known = index > 0 and goal is not None
-                right.append([known and goal not in goals[:index], *(known and each for each in same)])
+                right.append([known and goal not in seen, *(known and each for each in same)])
+                seen.add(goal)
         answers = torch.tensor(right, device=encoded.states.device)  # (N, BACK + 1)
         asked = answers.any(dim=-1)
         if not bool(asked.any()):

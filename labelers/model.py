@@ -126,14 +126,14 @@ class Model(nn.Module):
     def _label_group(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> list[DialogueLabels]:
         encoded, shortened = self._encode(dialogues, names)
         goals = self.goal_segmentation.decode(encoded)
-        turns_of_goals = [
+        turns_of_goals = [_turns_of_goals(turns) for turns in goals]
+        success = self.goal_evaluation.decode(
+            encoded,
             [
-                [first + index for index, turn in enumerate(turns) if turn.goal == goal]
-                for goal in range(1 + max(turn.goal for turn in turns))
-            ]
-            for first, turns in zip(encoded.first, goals, strict=True)
-        ]
-        success = self.goal_evaluation.decode(encoded, turns_of_goals)
+                [[first + index for index in members] for members in of_dialogue]
+                for first, of_dialogue in zip(encoded.first, turns_of_goals, strict=True)
+            ],
+        )
         intents = self.intent.decode(encoded)
         slots = self.slots.decode(encoded, intents)
         points = self.failure_point.decode(encoded)
@@ -145,6 +145,7 @@ class Model(nn.Module):
                 _assemble(
                     dialogue,
                     goals[position],
+                    turns_of_goals[position],
                     success[position],
                     intents[part],
                     slots[part],
@@ -407,6 +408,7 @@ def groups(dialogues: Sequence[Dialogue], turns: int) -> Iterator[list[Dialogue]
 def _assemble(
     dialogue: Dialogue,
     goals: list[GoalTurn],
+    turns_of_goals: list[list[int]],
     success: list[SuccessLabel],
     intents: list[IntentLabel],
     slots: list[SlotsLabel],
@@ -447,8 +449,10 @@ def _assemble(
                 abstained=[label for label, abstains in abstained.items() if abstains],
             )
         )
+    lasting = _lasting_failures(decided, rephrases)
     goal_labels = [
-        _goal(dialogue, number, goals, label, intents, decided, rephrases) for number, label in enumerate(success)
+        _goal(dialogue, number, members, label, intents, decided, lasting)
+        for number, (members, label) in enumerate(zip(turns_of_goals, success, strict=True))
     ]
     together = evaluation.decide(float(np.prod([label.probability for label in success])))
     return DialogueLabels(
@@ -464,24 +468,36 @@ def _assemble(
     )
 
 
+def _turns_of_goals(turns: Sequence[GoalTurn]) -> list[list[int]]:
+    """For each goal of a dialogue the indexes of its turns."""
+    members: list[list[int]] = [[] for _ in range(1 + max(turn.goal for turn in turns))]
+    for index, turn in enumerate(turns):
+        members[turn.goal].append(index)
+    return members
+
+
+def _lasting_failures(points: Sequence[FailurePoint], rephrases: Sequence[RephraseLabel]) -> set[int]:
+    """The turns of a dialogue that failed for good: asking again did not work, be it at the second or third attempt.
+
+    The turn that asks again can be in another goal: what opens a goal is decided by itself.
+    """
+    recovered: set[int | None] = set()
+    for index in reversed(range(len(points))):
+        if points[index] == FailurePoint.CORRECT or index in recovered:
+            recovered.add(rephrases[index].rephrase_of)
+    return {index for index, point in enumerate(points) if point != FailurePoint.CORRECT and index not in recovered}
+
+
 def _goal(
     dialogue: Dialogue,
     number: int,
-    goals: list[GoalTurn],
+    members: list[int],
     success: SuccessLabel,
     intents: list[IntentLabel],
     points: list[FailurePoint],
-    rephrases: list[RephraseLabel],
+    lasting: set[int],
 ) -> GoalLabels:
-    members = [index for index, goal in enumerate(goals) if goal.goal == number]
-    # A turn that failed did not fail for good if asking again worked, be it at the second or the third attempt.
-    recovered: set[int | None] = set()
-    for index in reversed(members):
-        if points[index] == FailurePoint.CORRECT or index in recovered:
-            recovered.add(rephrases[index].rephrase_of)
-    failed = next(
-        (index for index in members if points[index] != FailurePoint.CORRECT and index not in recovered), None
-    )
+    failed = next((index for index in members if index in lasting), None)
     return GoalLabels(
         dialogue_id=dialogue.dialogue_id,
         goal_id=_goal_id(dialogue, number),

@@ -14,7 +14,7 @@ from torch import Tensor
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig
 from labelers.pairs import PairScorer
 from schemas.labels import Label
-from schemas.log import Dialogue, FailurePoint, Turn
+from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation
 
 BACK = 4
 """How many turns back a request is looked for."""
@@ -64,34 +64,38 @@ class RephraseLabeler(Labeler):
 def annotated_rephrases(dialogue: Dialogue) -> list[int]:
     """For each turn: 0 if it is no rephrase, how far back the turn is that it asks again, `IGNORE` if unknown."""
     targets = []
+    # Whether all turns up to here have a failure point.
+    known = True
     for index, turn in enumerate(dialogue.turns):
         annotation = turn.annotation
+        known &= annotation is not None and annotation.failure_point is not None
         if index == 0 or annotation is None:
             targets.append(IGNORE)
         elif annotation.rephrase_of is not None:
             back = index - annotation.rephrase_of if annotation.rephrase_of >= 0 else 0
             targets.append(back if back <= BACK else IGNORE)
         else:
-            targets.append(_derived(dialogue.turns, index))
+            targets.append(_derived(dialogue.turns, index) if known else IGNORE)
     return targets
 
 
 def _derived(turns: list[Turn], index: int) -> int:
-    if any(each.annotation is None or each.annotation.failure_point is None for each in turns[: index + 1]):
+    """What follows from the annotated meanings and failure points of a turn and of all before it."""
+    this = turns[index].annotation
+    if this is None or this.slots is None:
         return IGNORE
-    this = _meaning(turns[index])
-    if this is None:
-        return 0
     for back in range(1, min(index, BACK) + 1):
         other = turns[index - back].annotation
-        if other and other.failure_point != FailurePoint.CORRECT and _meaning(turns[index - back]) == this:
-            return back
+        if other and other.failure_point != FailurePoint.CORRECT:
+            if other.slots is None:
+                return IGNORE
+            if _meaning(other) == _meaning(this):
+                # Without slots it may be a request, such as for a joke, or no more than another `yes`.
+                return back if this.slots else IGNORE
     return 0
 
 
-def _meaning(turn: Turn) -> tuple[str, frozenset[tuple[str, str]]] | None:
-    """Annotated intent and slots; None where the turn asks for nothing."""
-    annotation = turn.annotation
-    if annotation is None or not annotation.slots:
-        return None
-    return annotation.intent or "", frozenset((slot.name, slot.value.lower()) for slot in annotation.slots)
+def _meaning(annotation: TurnAnnotation) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Annotated intent and slots."""
+    slots = annotation.slots or ()
+    return annotation.intent or "", frozenset((slot.name, slot.value.lower()) for slot in slots)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.hypotheses import posterior
 from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
 from labelers.intent import IntentLabel
 from schemas.labels import Label, SlotLabel
@@ -116,6 +117,8 @@ class SlotLabeler(Labeler):
         # A value may also begin with INSIDE where the tagger was unsure of its first token.
         previous = functional.pad(tags[:, :-1], (1, 0), value=OUTSIDE)
         begins |= (tags == INSIDE) & (previous == OUTSIDE)
+        reachable = encoded.reachable
+        begins &= torch.tensor([bool(reach.slots) for reach in reachable], device=begins.device)[:, None]
         places = begins.nonzero().tolist()
         if not places:
             return slots
@@ -128,7 +131,7 @@ class SlotLabeler(Labeler):
             spans.append((row, start, end))
         sures: list[float] = []
         names: list[int] = []
-        turns, reachable = _turns(encoded), encoded.reachable
+        turns = _turns(encoded)
         places = [_place(turns[row], encoded.user_offsets[row], start, end) for row, start, end in spans]
         for index in range(0, len(spans), _SPANS):
             part = spans[index : index + _SPANS]
@@ -232,13 +235,13 @@ def proposed(dialogue: Dialogue, index: int) -> dict[tuple[str, str], list[float
     """(slot, value) → what is known of the proposal, for one turn of a dialogue."""
     turn = dialogue.turns[index]
     proposals: dict[tuple[str, str], list[float]] = {}
-    scores = [max(each.score or 0.0, 0.0) for each in turn.nlu]
-    total = sum(scores) or 1.0
-    for rank, hypothesis in enumerate(turn.nlu):
-        for slot in hypothesis.slots:
-            known = proposals.setdefault((slot.name, slot.value), [0.0] * _SOURCES)
+    scores = [each.score for each in turn.nlu if each.score is not None]
+    weights = posterior(scores) if len(scores) == len(turn.nlu) else [0.0] * len(turn.nlu)
+    for rank, (hypothesis, weight) in enumerate(zip(turn.nlu, weights, strict=True)):
+        for name, value in dict.fromkeys((slot.name, slot.value) for slot in hypothesis.slots):
+            known = proposals.setdefault((name, value), [0.0] * _SOURCES)
             known[0 if rank == 0 else 1] = 1.0
-            known[3] += scores[rank] / total
+            known[3] += weight
     if index + 1 < len(dialogue.turns) and dialogue.turns[index + 1].nlu:
         for slot in dialogue.turns[index + 1].nlu[0].slots:
             proposals.setdefault((slot.name, slot.value), [0.0] * _SOURCES)[2] = 1.0
@@ -259,8 +262,8 @@ def _proposals(encoded: Encoded) -> _Proposals:
 def _allowed(
     ontology: EncodedOntology, reachable: Sequence[Reachable], intents: Sequence[IntentLabel], values: Sequence[str]
 ) -> Tensor:
-    """(spans, S) log-probabilities that a span with that value, of a turn with that intent from which that can be
-    reached, is one of these slots."""
+    """(spans, S) log-probabilities that a span with that value, of a turn with that intent from which that, of which
+    some are slots, can be reached, is one of these slots."""
     places = {name: index for index, name in enumerate(ontology.slots)}
     probabilities = torch.ones(len(intents), len(places))
     columns: dict[frozenset[str], Tensor] = {}
@@ -269,7 +272,7 @@ def _allowed(
         # Nothing follows from an intent without slots, such as a greeting.
         own = None if intent.abstained else reach.slots_by_intent.get(intent.name or "")
         own = own or reach.slots
-        if own and len(own) < len(places):
+        if len(own) < len(places):
             if own not in columns:
                 columns[own] = torch.tensor([places[name] for name in own])
             probabilities[row] = _UNLIKELY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from labelers.base import IGNORE, Encoded
 from labelers.failure_point import POINTS
 from labelers.intent import IntentLabel
 from labelers.model import Model
-from labelers.slots import SlotsLabel
+from labelers.slots import SlotsLabel, proposed
 from schemas.log import (
     AsrHypothesis,
     Dialogue,
@@ -169,7 +170,7 @@ def test_goals_that_are_all_sure_have_a_finite_gradient(
 
 def _asked(failure_point: str | None, value: str = "the weeknd", **more: object) -> dict[str, object]:
     point = FailurePoint(failure_point) if failure_point else None
-    return {"failure_point": point, "intent": "play", "slots": [Slot(name="artist", value=value)], **more}
+    return {"failure_point": point, "intent": "play", "slots": [Slot(name="artist", value=value)]} | more
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,11 @@ def _asked(failure_point: str | None, value: str = "the weeknd", **more: object)
         ([_asked("correct"), _asked("correct")], [IGNORE, 0]),
         ([_asked("asr"), *[_asked("correct", str(n)) for n in range(4)], _asked("correct")], [IGNORE, 0, 0, 0, 0, 0]),
         ([_asked(None), _asked("correct")], [IGNORE, IGNORE]),
-        ([_asked("asr"), {"failure_point": FailurePoint.CORRECT}], [IGNORE, 0]),
+        ([_asked("asr"), _asked("correct", slots=[])], [IGNORE, 0]),
+        ([_asked("asr", slots=[]), _asked("correct", slots=[])], [IGNORE, IGNORE]),
+        ([_asked("asr"), _asked("correct", slots=None)], [IGNORE, IGNORE]),
+        ([_asked("asr", slots=None), _asked("correct")], [IGNORE, IGNORE]),
+        ([_asked("asr", slots=None), _asked("asr"), _asked("correct")], [IGNORE, IGNORE, 1]),
         ([_asked("asr"), _asked("correct", rephrase_of=-1)], [IGNORE, 0]),
         ([_asked("correct"), _asked("correct", rephrase_of=0)], [IGNORE, 1]),
     ],
@@ -258,6 +263,17 @@ def test_accepted_proposals_are_slots_once_each_and_in_place(model: Model, encod
     assert [slot.value for slot in second.slots] == ["north"]
 
 
+@pytest.mark.parametrize(
+    ("scores", "mass"), [((0.6, 0.2), 0.75), ((math.log(0.6), math.log(0.2)), 0.75), ((None, None), 0.0)]
+)
+def test_a_proposal_has_the_weight_of_its_hypotheses(scores: tuple[float | None, float | None], mass: float) -> None:
+    said_twice = [Slot(name="food", value="thai")] * 2
+    first, second = scores
+    nlu = [NluHypothesis(slots=said_twice, score=first), NluHypothesis(slots=[], score=second)]
+    found = proposed(_dialogue(Turn(text="thai", nlu=nlu)), 0)
+    assert found["food", "thai"] == pytest.approx([1.0, 0.0, 0.0, mass])
+
+
 def test_proposals_that_are_not_accepted_leave_nothing(model: Model, encode: Encode) -> None:
     _accepting(model, False)
     model.slots.tags.bias.data = torch.tensor([100.0, 0.0, 0.0])
@@ -326,6 +342,16 @@ def test_only_services_in_reach_are_meant(
     meant = {str(each.name).split()[0] for each in intents} | {each.slots[0].name.split()[0] for each in slots}
     assert meant == places or (places is None and meant)
     assert all(each.confidence == pytest.approx(1.0) for each in intents) == (services is not None)
+
+
+@torch.no_grad()
+def test_services_in_reach_that_have_no_slots_leave_no_span(model: Model, fixed: type[torch.nn.Module]) -> None:
+    services = (Service("jokes", intents=(Intent("tell"),)), Service("bank", slots=(SlotType("payee"),)))
+    dialogue = _dialogue(Turn(text="abba"))
+    dialogue.services = ["jokes"]
+    encoded = model.encode([dialogue], model.encode_ontology(Ontology(services)))
+    model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 3])
+    assert _slots(model, encoded)[0].slots == []
 
 
 @torch.no_grad()

@@ -170,6 +170,15 @@ def test_a_goal_does_not_recover_when_asking_again_fails(model: Model, fixed: ty
     assert (goal.failure_point, goal.failure_turn) == (FailurePoint.ASR, 0)
 
 
+def test_a_goal_recovers_when_asking_again_works_in_what_is_taken_for_another_goal(
+    model: Model, fixed: type[torch.nn.Module]
+) -> None:
+    _asked_again(model, fixed, [ASR, CORRECT, ASR], [0, 1, 0])
+    model.goal_segmentation.scorer = fixed([[9.0 * (k == 0) for k in range(13)]] * 3)
+    goals = model.label([_plain(3)])[0].goals
+    assert [goal.failure_point for goal in goals] == [FailurePoint.CORRECT, FailurePoint.CORRECT, FailurePoint.ASR]
+
+
 def test_goal_ids_are_of_the_dialogue_and_each_starts_once(model: Model) -> None:
     (labels,) = model.label([_plain(30)])
     starts = [turn.goal_id for turn in labels.turns if turn.is_goal_start]
