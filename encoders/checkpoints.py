@@ -9,6 +9,7 @@ pre-trained Transformer models*).
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import safetensors.torch
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, RobertaModel
 
@@ -82,8 +83,8 @@ def _unusable(name_or_folder: str, why: str) -> CheckpointError:
 def compact(bert: Path, texts: Iterable[str], *, vocabulary_size: int, layers: int) -> Checkpoint:
     """The lowest `layers` of the BERT in the folder `bert`, with the word pieces that are frequent in `texts`.
 
-    The folder needs `config.json`, `model.safetensors` and `tokenizer.json`. Every single character of its
-    vocabulary is kept, so that rare words fall apart rather than vanish.
+    The folder needs `config.json`, `model.safetensors` and `tokenizer.json`. Every Latin character and currency sign of
+    its vocabulary is kept, so that rare words fall apart rather than vanish.
     """
     config = json.loads((bert / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != "bert" or config["num_hidden_layers"] < layers:
@@ -135,7 +136,9 @@ def word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
     """A lower-casing word-piece tokenizer (Wu et al. 2016) with RoBERTa's special tokens."""
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # A symbol that the vocabulary lacks would take the number beside it along: `21°` and `28°` would read alike.
+    symbols = pre_tokenizers.Split(Regex(r"[\p{S}\p{No}]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([symbols, pre_tokenizers.BertPreTokenizer()])
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
@@ -151,13 +154,17 @@ def _frequent_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> l
             batch = []
     counts.update(_pieces(tokenizer, batch))
     vocabulary = tokenizer.get_vocab()
-    single = sorted(token for token in vocabulary if len(token.removeprefix("##")) == 1 and token.isascii())
-    kept = dict.fromkeys(single)
+    kept = dict.fromkeys(sorted(token for token in vocabulary if _is_common(token.removeprefix("##"))))
     for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if len(kept) >= size:
             break
         kept.setdefault(piece)
     return list(kept)[:size]
+
+
+def _is_common(piece: str) -> bool:
+    """Whether it is one character of Latin script, which ends at U+024F, or a currency sign."""
+    return len(piece) == 1 and (piece <= "\u024f" or unicodedata.category(piece) == "Sc")
 
 
 def _pieces(tokenizer: Tokenizer, texts: list[str]) -> Iterable[str]:

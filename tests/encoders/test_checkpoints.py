@@ -12,7 +12,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM, RobertaModel, RobertaTokenizerFast
 
-from encoders.checkpoints import SPECIAL_TOKENS, CheckpointError, compact, roberta
+from encoders.checkpoints import SPECIAL_TOKENS, CheckpointError, compact, roberta, word_piece_tokenizer
 from encoders.dialogue import DialogueEncoderConfig
 from encoders.turn import TurnEncoderConfig
 from labelers.model import Model, ModelConfig
@@ -139,6 +139,15 @@ def test_compact_keeps_frequent_pieces_and_single_characters(bert_folder: Path) 
     assert tokenizer.get_vocab_size() <= 250
     assert set(SPECIAL_TOKENS) < tokenizer.get_vocab().keys()
     assert "<unk>" not in tokenizer.encode("timer lights").tokens
+
+
+@pytest.mark.parametrize(("text", "number"), [("to 21°", "21"), ("send £50 now", "50"), ("5½ km", "5"), ("40€", "40")])
+def test_a_number_is_read_beside_a_symbol_that_is_not(text: str, number: str) -> None:
+    vocabulary = [*SPECIAL_TOKENS, "to", "send", "now", "km", "21", "50", "5", "40"]
+    tokenizer = word_piece_tokenizer({token: index for index, token in enumerate(vocabulary)})
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    assert sorted(set(encoding.tokens) - {"to", "send", "now", "km"}) == sorted(["<unk>", number])
+    assert "".join(text[start:end] for start, end in encoding.offsets) == text.replace(" ", "")
 
 
 def test_compact_of_more_layers_than_there_are_is_refused(bert_folder: Path) -> None:
