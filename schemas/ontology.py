@@ -55,6 +55,8 @@ class Service(Struct, frozen=True, omit_defaults=True):
 
 
 _NOTHING = Intent(NO_INTENT, "the user asks for nothing, says thank you or good bye")
+_NAMES_OF_NOTHING = frozenset({NO_INTENT.casefold(), "null"})
+"""What assistants call that intent, in lower case."""
 
 
 class Ontology(Struct, frozen=True):
@@ -118,7 +120,8 @@ NAME_LIMIT = 200
 
 
 def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontology:
-    """The ontology that the logs speak of: every name in an NLU hypothesis (and, if asked, in an annotation).
+    """The ontology that the logs speak of: every name in an NLU hypothesis (and, if asked, in an annotation), and
+    `NO_INTENT` where there are intents and none of them says that nothing is asked for.
 
     One service a domain, in alphabetical order, so that the same logs give the same ontology.
     """
@@ -134,11 +137,16 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
                 if intent and len(intent) <= NAME_LIMIT:
                     intents.setdefault(service, set()).add(intent)
                 slots.setdefault(service, set()).update(slot.name for slot in slot_list if len(slot.name) <= NAME_LIMIT)
+    known = {name.casefold() for names in intents.values() for name in names}
+    if known and known.isdisjoint(_NAMES_OF_NOTHING):
+        intents.setdefault("", set()).add(NO_INTENT)
     return Ontology(
         services=tuple(
             Service(
                 service_name=name,
-                intents=tuple(Intent(each) for each in sorted(intents.get(name, ()))),
+                intents=tuple(
+                    _NOTHING if each == NO_INTENT else Intent(each) for each in sorted(intents.get(name, ()))
+                ),
                 slots=tuple(SlotType(each) for each in sorted(slots.get(name, ()))),
             )
             for name in sorted(intents.keys() | slots.keys())

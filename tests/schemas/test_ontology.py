@@ -64,7 +64,19 @@ def test_an_annotated_domain_counts_more_than_the_one_that_was_understood() -> N
     turn = Turn(text="a room in Rome", nlu=[NluHypothesis(domain="Buses", intent="Find")], annotation=annotation)
     inferred = infer([Dialogue(dialogue_id="d", turns=[turn])], annotations=True)
     assert {service.service_name: [each.name for each in service.intents] for service in inferred.services} == {
+        "": [NO_INTENT],
         "Buses": ["Find"],
         "Hotels": ["Book"],
     }
-    assert inferred.slots_by_intent == {"Find": frozenset(), "Book": {"city"}}
+    assert inferred.slots_by_intent == {NO_INTENT: frozenset(), "Find": frozenset(), "Book": {"city"}}
+
+
+@pytest.mark.parametrize(
+    ("heard", "inferred"),
+    [(["Find"], ["Find", NO_INTENT]), (["Find", "null"], ["Find", "null"]), (["None"], ["None"]), ([None], [])],
+)
+def test_that_nothing_is_asked_for_is_an_intent_of_logs_with_intents(
+    heard: list[str | None], inferred: list[str]
+) -> None:
+    turns = [Turn(text="thanks", nlu=[NluHypothesis(intent=each)]) for each in heard]
+    assert names(infer([Dialogue(dialogue_id="d", turns=turns)])) == inferred
