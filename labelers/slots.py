@@ -31,6 +31,8 @@ from schemas.log import Dialogue, Slot, Turn
 OUTSIDE, BEGIN, INSIDE = range(3)
 _SOURCES = 4
 """What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
+_LEAST = 1e-6
+"""Probability of a span, and of that it is none, at least: the odds of a certain one are not finite."""
 _UNLIKELY = 1e-5
 """Probability that a span is a slot of a service without the turn's intent, or one of which it is no value."""
 _SPANS = 4_096
@@ -53,7 +55,11 @@ class _Proposals(NamedTuple):
 
 
 class SlotLabeler(Labeler):
-    """Spans: (N, U, E) and (N, D) → (N * U, 3). Proposals: (P, 2). Names: one of S a span."""
+    """Spans: (N, U, E) and (N, D) → (N * U, 3). Proposals: (P, 2). Names: one of S a span.
+
+    Temperature and threshold are of the slots that are found, whatever their source: of the probability that a slot is
+    one, with this name and value.
+    """
 
     label = Label.SLOTS
 
@@ -95,6 +101,16 @@ class SlotLabeler(Labeler):
     def loss(self, encoded: Encoded) -> Tensor:
         return super().loss(encoded) + self._name_loss(encoded) + self._proposal_loss(encoded)
 
+    def graded(self, encoded: Encoded, found: Sequence[SlotsLabel]) -> tuple[list[float], list[bool]]:
+        """Of the slots found in turns of which the slots are annotated: how sure each is, and whether it is right."""
+        confidence, right = [], []
+        for turn, label in zip(_turns(encoded), found, strict=True):
+            if turn.annotation is not None and turn.annotation.slots is not None:
+                meant = _meant(turn.annotation.slots)
+                confidence += [slot.confidence for slot in label.slots]
+                right += [(slot.name, slot.value.lower()) in meant for slot in label.slots]
+        return confidence, right
+
     def decode(self, encoded: Encoded, intents: Sequence[IntentLabel]) -> list[SlotsLabel]:
         """One decision a turn, given the turns' intents."""
         found = self._accepted(encoded)
@@ -111,7 +127,7 @@ class SlotLabeler(Labeler):
         slots: list[list[SlotLabel]] = [[] for _ in range(n)]
         if not encoded.ontology.slots or not u:
             return slots
-        confidence, tags = self.probabilities(self.logits(encoded)).view(n, u, 3).max(dim=-1)
+        confidence, tags = torch.softmax(self.logits(encoded).float(), dim=-1).view(n, u, 3).max(dim=-1)
         tags = torch.where(encoded.user_mask, tags, torch.full_like(tags, OUTSIDE))
         begins = tags == BEGIN
         # A value may also begin with INSIDE where the tagger was unsure of its first token.
@@ -146,7 +162,9 @@ class SlotLabeler(Labeler):
             decided = torch.softmax(self._name_logits(encoded, part) + allowed, dim=-1).max(dim=-1)
             sures += decided.values.tolist()
             names += decided.indices.tolist()
-        for (row, start, end), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
+        lowest = torch.stack([confidence[row, start:end].min() for row, start, end in spans])
+        sures = self._tempered(torch.tensor(sures, device=lowest.device) * lowest).tolist()
+        for (row, _, _), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
             if before is not None and first < before:
                 continue  # another piece of a word that is a value already
@@ -156,7 +174,7 @@ class SlotLabeler(Labeler):
                     value=(turns[row].text or "")[first:last],
                     start=first,
                     end=last,
-                    confidence=sure * float(confidence[row, start:end].min()),
+                    confidence=sure,
                 )
             )
         return slots
@@ -185,6 +203,11 @@ class SlotLabeler(Labeler):
         return functional.cross_entropy(
             self._name_logits(encoded, spans), torch.tensor(names, device=encoded.states.device)
         )
+
+    def _tempered(self, probabilities: Tensor) -> Tensor:
+        """(spans,) probabilities that they are slots → the same at the labeler's temperature."""
+        odds = torch.logit(probabilities, eps=_LEAST)
+        return self.probabilities(torch.stack([torch.zeros_like(odds), odds], dim=-1))[:, 1]
 
     # Proposals
 
@@ -220,8 +243,7 @@ class SlotLabeler(Labeler):
             if annotation is None or annotation.slots is None:
                 targets.append(IGNORE)
             else:
-                meant = {(slot.name, slot.value.lower()) for slot in annotation.slots}
-                targets.append(int((name, value.lower()) in meant))
+                targets.append(int((name, value.lower()) in _meant(annotation.slots)))
         if all(target == IGNORE for target in targets):
             return encoded.states.sum() * 0.0
         return functional.cross_entropy(
@@ -229,6 +251,11 @@ class SlotLabeler(Labeler):
             torch.tensor(targets, device=encoded.states.device),
             ignore_index=IGNORE,
         )
+
+
+def _meant(slots: Sequence[Slot]) -> set[tuple[str, str]]:
+    """Names and values of annotated slots."""
+    return {(slot.name, slot.value.lower()) for slot in slots}
 
 
 def proposed(dialogue: Dialogue, index: int) -> dict[tuple[str, str], list[float]]:

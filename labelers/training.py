@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labelers.base import IGNORE, EncodedOntology, Labeler, positives
+from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, positives
 from labelers.evidence import Lesson
 from labelers.failure_point import POINTS
 from labelers.learning import Learner, LearningConfig, Source, Step
@@ -178,31 +178,40 @@ def hide(dialogue: Dialogue, rng: random.Random) -> Dialogue:
     return hidden
 
 
+@torch.inference_mode()
 def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict[Label, dict[str, float]]:
     """Sets every labeler's temperature, decision and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, decision where there is one, coverage and precision of what is kept,
     number of questions. A label that nothing here annotates is left out: it keeps what it has.
     """
-    collected: dict[Label, list[list[_Answered]]] = {label: [] for label in model.labelers}
-    with torch.inference_mode():
-        for source in sources:
-            names = model.encode_ontology(source.ontology)
-            for of_sources in collected.values():
-                of_sources.append([])
-            for group in groups(source.dialogues, 1024):
-                encoded = model.encode(group, names)
-                for label, labeler in model.labelers.items():
-                    targets = labeler.targets(encoded)
-                    known = targets != IGNORE
-                    if known.any():
-                        collected[label][-1].append(_Answered(labeler.logits(encoded).float()[known], targets[known]))
-    report = {}
+    report: dict[Label, dict[str, float]] = {}
+    # Which slots are found depends on which intents are, and how sure these are.
+    others: dict[Label, Labeler] = dict(model.labelers)
+    del others[Label.SLOTS]
+    collected: dict[Label, list[list[_Answered]]] = {label: [[] for _ in sources] for label in others}
+    for number, encoded in _encoded(model, sources):
+        for label, labeler in others.items():
+            targets = labeler.targets(encoded)
+            known = targets != IGNORE
+            if known.any():
+                collected[label][number].append(_Answered(labeler.logits(encoded).float()[known], targets[known]))
     for label, of_sources in collected.items():
         annotated = [each for each in of_sources if each]
         if annotated:
-            report[label] = _calibrate(model.labelers[label], annotated, precision)
+            report[label] = _calibrate(others[label], annotated, precision)
+    slots = _calibrate_slots(model, sources, precision)
+    if slots:
+        report[Label.SLOTS] = slots
     return report
+
+
+def _encoded(model: Model, sources: Sequence[Source]) -> Iterator[tuple[int, Encoded]]:
+    """Number of a source, and some of its dialogues."""
+    for number, source in enumerate(sources):
+        names = model.encode_ontology(source.ontology)
+        for group in groups(source.dialogues, 1024):
+            yield number, model.encode(group, names)
 
 
 class _Answered(NamedTuple):
@@ -216,15 +225,7 @@ class _Answered(NamedTuple):
 
 def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: float) -> dict[str, float]:
     everything = [each for source in sources for each in source]
-    candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
-    losses = [
-        sum(
-            float(functional.cross_entropy(each.scores / temperature, each.answers, reduction="sum"))
-            for each in everything
-        )
-        for temperature in candidates
-    ]
-    labeler.temperature.fill_(float(candidates[int(np.argmin(losses))]))
+    _set_temperature(labeler, everything)
     if labeler.positive is not None:
         _set_decision(labeler, labeler.positive, sources)
     confidence, right = [], []
@@ -233,7 +234,39 @@ def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: floa
         given = labeler.choose(probabilities)
         confidence.append(probabilities.gather(1, given[:, None])[:, 0])
         right.append(given == answers)
-    sure, correct = torch.cat(confidence), torch.cat(right).float()
+    return _set_threshold(labeler, torch.cat(confidence), torch.cat(right), precision)
+
+
+def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) -> dict[str, float] | None:
+    """Of a slot it is not asked which one it is, but whether one that was found is right; None where none was."""
+    model.slots.temperature.fill_(1.0)
+    confidence: list[float] = []
+    right: list[bool] = []
+    for _, encoded in _encoded(model, sources):
+        found = model.slots.decode(encoded, model.intent.decode(encoded))
+        sure, correct = model.slots.graded(encoded, found)
+        confidence += sure
+        right += correct
+    if not confidence:
+        return None
+    odds = torch.logit(torch.tensor(confidence), eps=1e-6)
+    asked = _Answered(torch.stack([torch.zeros_like(odds), odds], dim=-1), torch.tensor(right).long())
+    _set_temperature(model.slots, [asked])
+    return _set_threshold(model.slots, model.slots.probabilities(asked.scores)[:, 1], torch.tensor(right), precision)
+
+
+def _set_temperature(labeler: Labeler, asked: Sequence[_Answered]) -> None:
+    candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
+    losses = [
+        sum(float(functional.cross_entropy(each.scores / temperature, each.answers, reduction="sum")) for each in asked)
+        for temperature in candidates
+    ]
+    labeler.temperature.fill_(float(candidates[int(np.argmin(losses))]))
+
+
+def _set_threshold(labeler: Labeler, sure: Tensor, right: Tensor, precision: float) -> dict[str, float]:
+    """What `calibrate` tells of a labeler; `sure` and `right` (M,) are of the answers that it gives."""
+    correct = right.float()
     order = sure.argsort(descending=True)
     running = correct[order].cumsum(0) / torch.arange(1, len(order) + 1)
     # Equal confidences are kept together or not at all.

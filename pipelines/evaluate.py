@@ -272,7 +272,7 @@ def _model_scores(
     frames = [[Frame(turn.intent, turn.slots) for turn in labelled.turns] for labelled in labels]
     abstained_intents = _abstained(labels, Label.INTENT)
     yield from scores("intent", MODEL, score_intents(dialogues, frames, resamples, abstained_intents))
-    yield from _slot_scores(settings, MODEL, dialogues, frames)
+    yield from _slot_scores(settings, MODEL, dialogues, frames, _abstained(labels, Label.SLOTS))
     yield from scores("rephrase", MODEL, score_rephrases(dialogues, labels, resamples))
     if asked.dialogues:
         yield from _sliced_defects(asked, asked.decided(labels) != CORRECT, probabilities, dialogues, resamples)
@@ -293,13 +293,19 @@ def _agreement_scores(
 
 
 def _slot_scores(
-    settings: EvaluateSettings, predictor: str, dialogues: Sequence[Dialogue], frames: Sequence[Sequence[Frame]]
+    settings: EvaluateSettings,
+    predictor: str,
+    dialogues: Sequence[Dialogue],
+    frames: Sequence[Sequence[Frame]],
+    abstained: Sequence[Sequence[bool]] | None = None,
 ) -> Iterator[Score]:
     kinds = {"slots": exact_slots, "slot_spans": slot_spans}
     if settings.input_format == Dstc2Format.name:
         kinds["act_slot_value"] = act_slot_values
     for label, items in kinds.items():
-        yield from scores(label, predictor, score_items(dialogues, frames, items, settings.resamples))
+        # What is abstained from are slots, so of their acts or places alone nothing is told.
+        unsure = abstained if label == Label.SLOTS else None
+        yield from scores(label, predictor, score_items(dialogues, frames, items, settings.resamples, unsure))
 
 
 def _scores_by_familiarity(
@@ -317,7 +323,7 @@ def _scores_by_familiarity(
             return annotation.domain in part
 
         intents = score_intents(dialogues, frames, resamples, counts=counts)
-        slots = score_items(dialogues, frames, slot_spans, resamples, counts)
+        slots = score_items(dialogues, frames, slot_spans, resamples, counts=counts)
         yield from scores("intent", MODEL, intents, "service", name)
         yield from scores("slot_spans", MODEL, slots, "service", name)
 

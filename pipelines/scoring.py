@@ -311,13 +311,16 @@ def score_items(
     frames: Sequence[Sequence[Frame]],
     items: Callable[[Frame], set[tuple[object, ...]]],
     resamples: int,
+    abstained: Sequence[Sequence[bool]] | None = None,
     counts: Callable[[TurnAnnotation], bool] = _all,
 ) -> Scored | None:
     """Precision, recall and F1 of the items of one frame a turn, over the turns with annotated slots (micro).
 
-    None also where the annotation has no such item at all. `counts` as for `score_intents`.
+    None also where the annotation has no such item at all. `abstained`, one a turn, if given, adds `trusted`, the share
+    of the items in turns that are not abstained from, and `trusted_precision`, that of these. `counts` as for
+    `score_intents`.
     """
-    places, compared = [], []
+    places, compared, unsure = [], [], []
     for number, dialogue in enumerate(dialogues):
         for index, turn in enumerate(dialogue.turns):
             if turn.annotation and turn.annotation.slots is not None and counts(turn.annotation):
@@ -325,11 +328,17 @@ def score_items(
                 said = items(frames[number][index])
                 places.append(number)
                 compared.append((len(truth & said), len(said - truth), len(truth - said)))
+                unsure.append(abstained is not None and abstained[number][index])
     if not any(right or missed for right, _, missed in compared):
         return None
     sample = Sample(places, resamples)
     right, wrong, missed = np.array(compared).T
-    return _scored(sample, found(sample, right, wrong, missed))
+    statistics = [found(sample, right, wrong, missed)]
+    if abstained is not None:
+        sure = ~np.array(unsure)
+        kept = sure * (right + wrong)
+        statistics.append(shares(sample, trusted=(kept, right + wrong), trusted_precision=(sure * right, kept)))
+    return _scored(sample, *statistics)
 
 
 # Agreement

@@ -29,7 +29,7 @@ from labelers.training import (
     noisy_targets,
 )
 from schemas.labels import Label
-from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation, decode, validate
+from schemas.log import Dialogue, FailurePoint, NluHypothesis, Slot, Turn, TurnAnnotation, decode, validate
 from schemas.ontology import infer
 
 LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
@@ -241,6 +241,8 @@ def test_what_calibration_keeps_has_the_asked_for_precision(
     with torch.inference_mode():
         encoded = model.encode(dialogues, model.encode_ontology(source.ontology))
         for label, labeler in model.labelers.items():
+            if label == Label.SLOTS:
+                continue
             targets = labeler.targets(encoded)
             probabilities = labeler.probabilities(labeler.logits(encoded))
             given = labeler.choose(probabilities)
@@ -248,6 +250,40 @@ def test_what_calibration_keeps_has_the_asked_for_precision(
             kept = (sure >= labeler.threshold) & (targets != IGNORE)
             assert float(kept.sum()) == pytest.approx(report[label]["coverage"] * report[label]["questions"], abs=1)
             assert not kept.any() or (given == targets)[kept].float().mean() >= precision - 0.02
+
+
+@pytest.mark.parametrize("precision", [0.8, 0.9])
+def test_of_the_slots_that_calibration_keeps_so_many_are_right(precision: float, tiny_model_dir: Path) -> None:
+    # The network knows nothing: it accepts what was understood, and the surer it was, the surer.
+    model = Model.load(tiny_model_dir).float()
+    model.slots.tags.bias.data += torch.tensor([100.0, 0.0, 0.0])
+    for layer in (0, -1):
+        torch.nn.init.zeros_(model.slots.accept[layer].weight)
+        torch.nn.init.zeros_(model.slots.accept[layer].bias)
+    model.slots.accept[0].weight.data[0, -1] = 1.0
+    model.slots.accept[-1].weight.data[1, 0] = 4.0
+    requests = []
+    for index in range(200):
+        share = (0.2, 0.4, 0.6, 0.8)[index % 4]
+        heard = [NluHypothesis(slots=[Slot(name="city", value="rome")], score=share), NluHypothesis(score=1 - share)]
+        # One in four of the least sure is right, and all of the surest.
+        right = index // 4 % 4 <= index % 4
+        meant = [Slot(name="city", value="Rome" if right else "Nice")]
+        turn = Turn(text="there", nlu=heard, annotation=TurnAnnotation(slots=meant))
+        requests.append(validate(Dialogue(dialogue_id=str(index), turns=[turn])))
+    report = calibrate(model, [_source(requests)], precision)[Label.SLOTS]
+    labels = [each.turns[0] for each in model.label(requests)]
+    right = [
+        label.slots[0].value == request.turns[0].annotation.slots[0].value.lower()
+        for label, request in zip(labels, requests, strict=True)
+    ]
+    kept = [Label.SLOTS not in label.abstained for label in labels]
+    of_kept = [each for each, sure in zip(right, kept, strict=True) if sure]
+    assert 0 < len(of_kept) < 200
+    assert sum(of_kept) / len(of_kept) == pytest.approx(report["precision"], abs=1e-6)
+    assert report["precision"] >= precision
+    assert report["questions"] == 200
+    assert report["coverage"] == pytest.approx(len(of_kept) / 200)
 
 
 def test_what_is_rare_and_hard_to_tell_is_found_from_a_lower_probability_on(tiny_model_dir: Path) -> None:

@@ -156,6 +156,16 @@ def test_spans_are_compared_by_place_and_only_where_there_is_one() -> None:
     assert value(score_items([dialogue(truth)], [[said]], slot_spans, 5), "f1") == 1
 
 
+def test_of_slots_it_is_said_how_many_are_trusted_and_right() -> None:
+    truth = TurnAnnotation(slots=[Slot(name="artist", value="abba")])
+    right, wrong = (Frame(None, [Slot(name="artist", value=each)]) for each in ("Abba", "adele"))
+    frames = [[right, right, wrong, wrong]]
+    scored = score_items([dialogue(*[truth] * 4)], frames, exact_slots, 5, [[False, True, False, True]])
+    assert [value(scored, name) for name in ("precision", "trusted", "trusted_precision")] == [0.5, 0.5, 0.5]
+    scored = score_items([dialogue(*[truth] * 4)], frames, exact_slots, 5, [[False, False, True, True]])
+    assert [value(scored, name) for name in ("trusted", "trusted_precision")] == [0.5, 1.0]
+
+
 def test_a_turn_whose_slots_are_not_annotated_is_not_asked() -> None:
     said = Frame(None, [Slot(name="artist", value="x")])
     assert score_items([dialogue(TurnAnnotation(intent="play"))], [[said]], exact_slots, 5) is None
