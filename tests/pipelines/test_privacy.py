@@ -19,6 +19,7 @@ from pipelines.cli import main
 from pipelines.labelled import Labelled
 from pipelines.privacy import KEY, KEY_FILE, LEFT_OUT, Id, Privacy
 from schemas.formats import DialogueFormat, get_format
+from schemas.log import Dialogue
 
 THE_KEY = "a key that only this test has"
 EMAIL, PHONE = "anna.b@example.org", "+1 415 555 2671"
@@ -207,6 +208,16 @@ def test_the_dialogues_of_a_session_stay_together() -> None:
         f"{pseudonym('s')}#2",
         f"{pseudonym('s')}#12",
     ]
+
+
+@pytest.mark.usefixtures("key")
+def test_the_number_in_an_id_is_hidden_with_it() -> None:
+    call = "call#4155551234"
+    hidden = Privacy.of(list(Id), redact=False)
+    assert [hidden.dialogue_id(each) for each in (call, f"{call}#2")] == [pseudonym(call), f"{pseudonym(call)}#2"]
+    dialogue = hidden.hide_ids(Dialogue(dialogue_id=call, turns=[], user_id="user#7", device="speaker#2"))
+    assert dialogue.dialogue_id == hidden.dialogue_id(call)
+    assert (dialogue.user_id, dialogue.device) == (pseudonym("user#7"), pseudonym("speaker#2"))
 
 
 @pytest.mark.usefixtures("key")
