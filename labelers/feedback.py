@@ -20,8 +20,10 @@ REPEAT_SIMILARITY = 95.0
 _WORDS_LIMIT = 200
 """Characters of a request in which words of correction or of giving up are looked for."""
 
+# Phones write a typographic apostrophe.
 _CORRECTION = re.compile(
-    r"\b(no|nope|wrong|not that|i said|i meant|i didn'?t (say|ask|mean)|that'?s not (it|what|right))\b",
+    r"\b(no|nope|wrong|not that|i said|i meant|i didn['\u2019]?t (say|ask|mean)|"
+    r"that['\u2019]?s not (it|what|right))\b",
     re.IGNORECASE,
 )
 _GIVE_UP = re.compile(r"\b(forget it|never ?mind|cancel|stop|shut up|give up|go away)\b", re.IGNORECASE)

@@ -25,7 +25,7 @@ from pipelines.errors import UserError
 from pipelines.logs import Part, part_of, read_logs
 from pipelines.options import OptionParser, whole_number
 from pipelines.simulation.garble import Garbler
-from pipelines.tracking import default_tracking_uri, log_training_run
+from pipelines.tracking import default_tracking_uri, log_training_run, model_name
 from pipelines.training_run import (
     CHECKPOINT,
     Sizes,
@@ -169,6 +169,7 @@ def _parser() -> OptionParser:
     add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")
     add(
         "--name",
+        type=model_name,
         default="faultline-pretrained",
         help="name in the model registry (default: faultline-pretrained)",
     )

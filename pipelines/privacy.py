@@ -6,7 +6,9 @@ run works, and in file names, is not touched.
 
 A pseudonym is the first 32 hexadecimal digits of HMAC-SHA256 (RFC 2104) of the id in UTF-8, under a key that only
 the environment knows: one id has one pseudonym wherever the same key is used, and without the key nobody can try out
-ids. Of the id `SESSION#2`, the second dialogue of a session, `SESSION` is replaced, so that a session stays together.
+ids. Of the dialogue id `SESSION#2`, the second dialogue of a session, `SESSION` is replaced, so that a session stays
+together. Whether Faultline or the log wrote the number an id does not say: one of more than three digits, which may be
+a phone's, is replaced with the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ LEFT_OUT = "(left out: the run was told to --pseudonymize)"
 """What `rejected.raw` holds in place of a record, whose ids nobody can find."""
 
 _DIGITS = 32
-_PART = re.compile(r"(?P<session>.+?)(?P<number>#\d+)?", re.DOTALL)
+_PART = re.compile(r"(?P<session>.+?)(?P<number>#[1-9][0-9]{0,2})?", re.DOTALL)
+"""A dialogue's id, with the number that the grouping of single turns, and the reader of Rasa's trackers, ends it in."""
 _MAKE_ONE = "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
 
 
@@ -82,12 +85,12 @@ class Privacy(Struct, frozen=True):
 
     def dialogue_id(self, value: str) -> str:
         """The id as the tables have it."""
-        return pseudonym(key(), value) if Id.DIALOGUE_ID in self.pseudonymize else value
+        return self._hidden(Id.DIALOGUE_ID, value) if Id.DIALOGUE_ID in self.pseudonymize else value
 
     def hide_ids(self, dialogue: Dialogue) -> Dialogue:
         """The dialogue with pseudonyms for ids; a copy where there is something to replace."""
         new = {
-            field: pseudonym(key(), value)
+            field: self._hidden(field, value)
             for field in self.pseudonymize
             if (value := getattr(dialogue, field)) is not None
         }
@@ -118,6 +121,13 @@ class Privacy(Struct, frozen=True):
         message = reject.message if reject.reason == RejectReason.DUPLICATE_ID else redacted(reject.message)
         return dataclasses.replace(reject, message=message, raw=None if raw is None else redacted(raw))
 
+    @staticmethod
+    def _hidden(field: Id, value: str) -> str:
+        parts = _PART.fullmatch(value) if field is Id.DIALOGUE_ID else None
+        if parts is None:
+            return pseudonym(key(), value)
+        return pseudonym(key(), parts["session"]) + (parts["number"] or "")
+
 
 def key() -> bytes:
     """The key of the environment. Raises `UserError` where there is none, or too short a one."""
@@ -125,12 +135,10 @@ def key() -> bytes:
 
 
 def pseudonym(key: bytes, value: str) -> str:
-    """What stands for an id."""
-    parts = _PART.fullmatch(value)
-    if parts is None:
+    """What stands for an id; an empty one stays, as it names nobody."""
+    if not value:
         return value
-    digest = hmac.digest(key, parts["session"].encode("utf-8", errors="surrogatepass"), hashlib.sha256)
-    return digest.hex()[:_DIGITS] + (parts["number"] or "")
+    return hmac.digest(key, value.encode("utf-8", errors="surrogatepass"), hashlib.sha256).hex()[:_DIGITS]
 
 
 @functools.cache

@@ -6,7 +6,8 @@ and the log alike. What is found, by rules and without a model or a network:
 - e-mail addresses, written or, as a recogniser has them, spoken ("anna at example dot com");
 - IBANs, by `stdnum` (ISO 13616: their form by country, and their check digits);
 - any number of nine digits or more, with or without separators: cards, phones, accounts, social security. No
-  checksum is asked for, since one misheard digit breaks it. Dates, times and decimal fractions are left;
+  checksum is asked for, since one misheard digit breaks it. Dates, times and decimal fractions are left, and so are
+  lists: a comma is within a number only between groups of three or four digits, without a space;
 - shorter phone numbers, by `phonenumbers` (the metadata of Google's libphonenumber) of `REGIONS`;
 - seven or more digits spoken as English words ("four one five double five …");
 - IP addresses.
@@ -32,20 +33,33 @@ whose numbers are that short."""
 _DIGIT_WORD = r"(?:(?:double|triple)[\s-]+)?(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
 _SUSPECT = re.compile(rf"[\d@]|\bdot\b|(?:\b{_DIGIT_WORD}\b\W+){{4}}", re.IGNORECASE)
 """A text without it has nothing to mask."""
-_EMAIL = re.compile(r"[^\s@<>\"'(),;:\[\]]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+# Between letters an apostrophe is part of a name; elsewhere it is a quotation mark.
+_LOCAL_PART = r"[^\s@<>\"'(),;:\[\]]{1,64}"
+_EMAIL = re.compile(rf"(?:{_LOCAL_PART}(?<=\w)'(?=\w)){{0,2}}{_LOCAL_PART}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}")
+_NAME = r"\w(?:['\u2019]?\w){0,63}"
 _SPOKEN_EMAIL = re.compile(
-    r"\b\w{1,64}(?:\s(?:dot|dash|underscore)\s\w{1,64}){0,4}\sat\s\w{1,63}(?:\sdot\s\w{2,63}){1,4}\b", re.IGNORECASE
+    rf"\b{_NAME}(?:\s(?:dot|dash|underscore)\s{_NAME}){{0,4}}\sat\s\w{{1,63}}(?:\sdot\s\w{{2,63}}){{1,4}}\b",
+    re.IGNORECASE,
 )
 _SPOKEN_NUMBER = re.compile(rf"\b{_DIGIT_WORD}(?:[\s,-]{{1,3}}{_DIGIT_WORD}){{6,}}\b", re.IGNORECASE)
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}\b", re.IGNORECASE)
 _IP = re.compile(
     r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.:]\w)", re.IGNORECASE
 )
-_DATE = r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})(?!\d)"
-_DECIMAL = r"\d{1,2}\.\d+(?![.\d])"
-_NUMBER = re.compile(rf"(?P<left>(?<!\d)(?:{_DATE}|{_DECIMAL}))|(?P<number>[+(]?\d(?:[ ().\-/]{{0,2}}\d){{6,}})")
+# What they cannot be is said, for \d has the digits of all scripts.
+_MONTH, _DAY = r"(?!1[3-9]|[2-9]\d)\d{1,2}", r"(?!3[2-9]|[4-9]\d)\d{1,2}"
+_DATE = rf"(?:\d{{4}}[-./]{_MONTH}[-./]{_DAY}|(?:{_DAY}[-./]{_MONTH}|{_MONTH}[-./]{_DAY})[-./]\d{{4}})"
+# Where more digits follow that are no time, it is the head of a longer number.
+_DATES = rf"{_DATE}(?:[-/]{_DATE})?(?!\d|[-./](?!\d{{1,2}}:)\d)"
+_DECIMAL = r"(?:\d{1,2}\.\d+|\d{1,3}(?:,\d{3}){1,2}\.\d{1,3})(?![.\d])"
+_NUMBER = re.compile(
+    rf"(?P<left>(?<!\d)\(?(?:{_DATES}|{_DECIMAL}))"
+    rf"|(?P<number>[+(]?\d(?:(?:[ ().\-/]{{0,2}}|,(?!{_DATES})(?=\d{{3,4}}(?!\d)))\d){{6,}})"
+)
 _ALWAYS_MASKED = 9
 """Digits."""
+_SHORTEST = 7
+"""Digits of a phone number that is looked for."""
 _LOCAL = re.compile(r"\d{3}[-. ]\d{4}")
 
 
@@ -96,14 +110,20 @@ def _without_ip(found: re.Match[str]) -> str:
 
 def _without_number(found: re.Match[str]) -> str:
     number = found["number"]
-    if number is None or not _identifies(number):
+    if number is None:
         return found[0]
-    return _masked(found)
+    if _digits(number) >= _ALWAYS_MASKED:
+        return _masked(found)
+    # Of so few digits with a comma it is an amount, or more than one number.
+    return ",".join(MASK * len(part) if _is_short_phone(part) else part for part in number.split(","))
 
 
-def _identifies(number: str) -> bool:
-    digits = sum(map(str.isdecimal, number))
-    return digits >= _ALWAYS_MASKED or _LOCAL.fullmatch(number) is not None or _is_phone(number)
+def _digits(number: str) -> int:
+    return sum(map(str.isdecimal, number))
+
+
+def _is_short_phone(number: str) -> bool:
+    return _digits(number) >= _SHORTEST and (_LOCAL.fullmatch(number) is not None or _is_phone(number))
 
 
 @functools.lru_cache(maxsize=10_000)

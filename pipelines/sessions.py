@@ -180,7 +180,7 @@ def _items(entries: Iterable[tuple[_Entry, int]], gap: dt.timedelta) -> Iterator
             continue
         sizes[event.session_id] += size
         if sizes[event.session_id] > SESSION_LIMIT:
-            message = f"session {event.session_id} has more than {SESSION_LIMIT:,} bytes of events before this one"
+            message = f"the session has more than {SESSION_LIMIT:,} bytes of events before this one"
             error = RecordError(Stage.SESSIONISE, RejectReason.RECORD_TOO_LARGE, message)
             yield Item([entry.origin], reject=entry.origin.reject(error))
             continue

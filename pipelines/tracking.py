@@ -8,6 +8,7 @@ MLflow's telemetry is switched off; nothing is sent but to the tracking server t
 
 from __future__ import annotations
 
+import argparse
 import importlib.resources
 import json
 import logging
@@ -37,6 +38,9 @@ _ATTEMPT = "faultline.attempt"
 _MODEL_FOLDER = "model"
 _SQLITE = "sqlite:///"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+# What MLflow takes; and no `@` or `'`, with which a model could not be named in models:/NAME@ALIAS or looked for.
+_NAME = re.compile(r"(?=.*\S)(?!\.$|\.\.)[^/:@']{1,256}", re.DOTALL)
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]{1,255}", re.IGNORECASE)
 _PARAMETER_LIMIT = 500
 _NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
@@ -56,6 +60,26 @@ class RegisteredModel:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+
+def model_name(text: str) -> str:
+    """For argparse: a name that the registry takes, which would otherwise be told after the training."""
+    if _NAME.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text[:300]!r} is no name for a registered model: give 1 to 256 characters without / : @ and ', but "
+            "neither . nor what begins with .."
+        )
+    return text
+
+
+def model_alias(text: str) -> str:
+    """For argparse: an alias that the registry takes."""
+    if _ALIAS.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text[:300]!r} is no alias for a registered model: give 1 to 255 letters, digits, _ and -, but neither "
+            "latest nor v and a number"
+        )
+    return text
 
 
 def default_tracking_uri(output: str) -> str:

@@ -31,7 +31,14 @@ from pipelines.errors import UserError
 from pipelines.evaluation import NOTHING
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
 from pipelines.options import OptionParser, fraction, not_negative, whole_number
-from pipelines.tracking import TrackingError, default_tracking_uri, log_training_run, resolve_model
+from pipelines.tracking import (
+    TrackingError,
+    default_tracking_uri,
+    log_training_run,
+    model_alias,
+    model_name,
+    resolve_model,
+)
 from pipelines.training_run import (
     CHECKPOINT,
     Sizes,
@@ -372,8 +379,14 @@ def _parser() -> OptionParser:
     add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")
     add("--mlflow-tracking-uri", default=None, metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")
-    add("--name", default="faultline", help="name in the model registry (default: faultline)")
-    add("--alias", default=None, help="alias in the registry that moves to the new version (default: none)")
+    add("--name", type=model_name, default="faultline", help="name in the model registry (default: faultline)")
+    add(
+        "--alias",
+        type=model_alias,
+        default=None,
+        help="alias in the registry that moves to the new version: letters, digits, _ and -, but neither latest nor v "
+        "and a number, which MLflow keeps for itself (default: none)",
+    )
     return parser
 
 

@@ -326,7 +326,7 @@ def validate(dialogue: Dialogue) -> Dialogue:
     if not dialogue.turns:
         raise RecordError(Stage.VALIDATE, RejectReason.NO_TURNS, "the dialogue has no turns")
     if len(dialogue.turns) > TURN_LIMIT:
-        message = f"dialogue {dialogue.dialogue_id} has {len(dialogue.turns):,} turns; the limit is {TURN_LIMIT:,}"
+        message = f"the dialogue has {len(dialogue.turns):,} turns; the limit is {TURN_LIMIT:,}"
         raise RecordError(Stage.VALIDATE, RejectReason.RECORD_TOO_LARGE, message)
     for index, turn in enumerate(dialogue.turns):
         _complete(turn, index)
@@ -378,7 +378,7 @@ def from_unix(seconds: float) -> dt.datetime:
 
 def _check_id(name: str) -> None:
     if len(name) > ID_LIMIT:
-        message = f"the id {name[:50]}… has {len(name):,} characters; the limit is {ID_LIMIT:,}"
+        message = f"the id has {len(name):,} characters; the limit is {ID_LIMIT:,}"
         raise RecordError(Stage.VALIDATE, RejectReason.INVALID_VALUE, message)
 
 

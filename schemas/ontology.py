@@ -156,7 +156,7 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
 
 
 def merge(ontologies: Iterable[Ontology]) -> Ontology:
-    """All services of all of them; services of one name are joined."""
+    """All services of all of them; services of one name are joined, and so are the values of their slots."""
     services: dict[str, Service] = {}
     for ontology in ontologies:
         for new in ontology.services:
@@ -165,9 +165,23 @@ def merge(ontologies: Iterable[Ontology]) -> Ontology:
                 service_name=new.service_name,
                 description=old.description or new.description,
                 intents=tuple(_by_name((*old.intents, *new.intents))),
-                slots=tuple(_by_name((*old.slots, *new.slots))),
+                slots=_joined((*old.slots, *new.slots)),
             )
     return Ontology(services=tuple(services[name] for name in sorted(services)))
+
+
+def _joined(slots: Iterable[SlotType]) -> tuple[SlotType, ...]:
+    """Every slot once, with all its values; they are all that there are only where each says so of its own."""
+    found: dict[str, SlotType] = {}
+    for slot in slots:
+        old = found.get(slot.name, slot)
+        found[slot.name] = SlotType(
+            name=slot.name,
+            description=old.description or slot.description,
+            is_categorical=old.is_categorical and slot.is_categorical,
+            possible_values=tuple(dict.fromkeys((*old.possible_values, *slot.possible_values))),
+        )
+    return tuple(found[name] for name in sorted(found))
 
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")

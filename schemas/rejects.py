@@ -42,7 +42,10 @@ class RejectReason(StrEnum):
 
 
 class RecordError(ValueError):
-    """One record is bad; the run goes on. Carries what the `rejected` table says of it."""
+    """One record is bad; the run goes on. Carries what the `rejected` table says of it.
+
+    The message names no id of the log: the row says where the record is, and ids may have to be hidden.
+    """
 
     def __init__(self, stage: Stage, reason: RejectReason, message: str) -> None:
         super().__init__(message)

@@ -77,11 +77,11 @@ class MultiwozFormat(DialogueFormat):
 
     def parse(self, record: RawRecord) -> list[Dialogue]:
         found = []
-        for name, source in decode(record, dict[str, Any]).items():
+        for number, (name, source) in enumerate(decode(record, dict[str, Any]).items(), start=1):
             try:
                 found.append(validate(_dialogue(name, decode(source, _Dialogue))))
             except RecordError as error:
-                raise RecordError(error.stage, error.reason, f"dialogue {name}: {error.message}") from None
+                raise RecordError(error.stage, error.reason, f"dialogue {number} of it: {error.message}") from None
         if not found:
             raise RecordError(Stage.VALIDATE, RejectReason.MISSING_FIELD, "the record has no dialogue")
         return found

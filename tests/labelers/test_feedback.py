@@ -25,6 +25,8 @@ def _said(*texts: str, feedback: DialogueFeedback | None = None) -> Dialogue:
         ("thank you", []),
         ("no the other one", [Signal.CORRECTION]),
         ("that's not what I asked", [Signal.CORRECTION]),
+        ("that\u2019s not what I asked", [Signal.CORRECTION]),
+        ("I didn\u2019t say abba", [Signal.CORRECTION]),
         ("I said adele", [Signal.CORRECTION]),
         ("northern lights", []),
         ("play adele", [Signal.REPEAT]),

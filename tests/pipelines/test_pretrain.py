@@ -69,6 +69,14 @@ def test_logs_without_dialogues_are_a_mistake(tmp_path: Path, capsys: pytest.Cap
     assert "no dialogue to learn from (1 rejected)" in capsys.readouterr().err
 
 
+def test_a_name_that_the_registry_would_not_take_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", "--input", str(LOGS), "--output", str(tmp_path / "out"), "--name", "a:b"]) == 2
+    assert "--name: 'a:b' is no name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_whole_model_is_no_words_encoder_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", "--input", str(LOGS), "--output", str(tmp_path), "--init", "builtin"]) == 2
     assert "--init builtin is a whole model" in capsys.readouterr().err

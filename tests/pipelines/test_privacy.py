@@ -19,6 +19,8 @@ from pipelines.cli import main
 from pipelines.labelled import Labelled
 from pipelines.privacy import KEY, KEY_FILE, LEFT_OUT, Id, Privacy
 from schemas.formats import DialogueFormat, get_format
+from schemas.log import ID_LIMIT, TURN_LIMIT, Dialogue
+from schemas.rejects import RecordError
 
 THE_KEY = "a key that only this test has"
 EMAIL, PHONE = "anna.b@example.org", "+1 415 555 2671"
@@ -210,6 +212,16 @@ def test_the_dialogues_of_a_session_stay_together() -> None:
 
 
 @pytest.mark.usefixtures("key")
+def test_the_number_in_an_id_is_hidden_with_it() -> None:
+    call = "call#4155551234"
+    hidden = Privacy.of(list(Id), redact=False)
+    assert [hidden.dialogue_id(each) for each in (call, f"{call}#2")] == [pseudonym(call), f"{pseudonym(call)}#2"]
+    dialogue = hidden.hide_ids(Dialogue(dialogue_id=call, turns=[], user_id="user#7", device="speaker#2"))
+    assert dialogue.dialogue_id == hidden.dialogue_id(call)
+    assert (dialogue.user_id, dialogue.device) == (pseudonym("user#7"), pseudonym("speaker#2"))
+
+
+@pytest.mark.usefixtures("key")
 def test_fields_that_are_not_asked_for_stay() -> None:
     jsonl = get_format("jsonl")
     assert isinstance(jsonl, DialogueFormat)
@@ -220,6 +232,23 @@ def test_fields_that_are_not_asked_for_stay() -> None:
         pseudonym("user-anna"),
         "serial-4711",
     )
+
+
+@pytest.mark.parametrize(
+    ("log_format", "record"),
+    [
+        ("jsonl", {"dialogue_id": "anna", "turns": [{"text": "a"}] * (TURN_LIMIT + 1)}),
+        ("jsonl", {"dialogue_id": "anna" * ID_LIMIT, "turns": [{"text": "a"}]}),
+        ("multiwoz", {"anna": {"log": [{"text": " "}]}}),
+        ("turns", {"session_id": "anna" * ID_LIMIT, "started_at": "2026-03-01T08:15:02Z", "text": "a"}),
+    ],
+)
+def test_why_a_record_was_rejected_names_no_id(log_format: str, record: object) -> None:
+    reader = get_format(log_format)
+    parse: Any = reader.parse if isinstance(reader, DialogueFormat) else reader.parse_event
+    with pytest.raises(RecordError) as error:
+        parse(json.dumps(record).encode())
+    assert "anna" not in error.value.message
 
 
 def test_the_settings_tell_nothing_of_a_key(output: Path) -> None:

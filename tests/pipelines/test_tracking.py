@@ -23,6 +23,8 @@ from pipelines.tracking import (
     default_tracking_uri,
     log_label_run,
     log_training_run,
+    model_alias,
+    model_name,
     resolve_model,
 )
 from pipelines.validation import Outcome, ValidationReport
@@ -224,7 +226,7 @@ def test_an_output_without_a_local_disk_needs_a_tracking_uri() -> None:
         default_tracking_uri("gs://bucket/out")
 
 
-def train(store: str, folder: Path, **more: Any) -> Any:
+def train(store: str, folder: Path, registered_name: str = "faultline", **more: Any) -> Any:
     return log_training_run(
         tracking_uri=store,
         experiment="training",
@@ -232,7 +234,7 @@ def train(store: str, folder: Path, **more: Any) -> Any:
         parameters={"epochs": 2},
         history=[{"loss": 2.0}, {"loss": 1.0, "dev.f1": 0.7}],
         model_folder=folder,
-        registered_name="faultline",
+        registered_name=registered_name,
         **more,
     )
 
@@ -259,6 +261,12 @@ def test_a_registered_model_comes_back_byte_for_byte(
     for uri in (registered.uri, "models:/faultline@champion"):
         assert contents(resolve_model(uri, store)) == contents(model_folder)
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_names_and_aliases_that_are_let_through_are_those_that_mlflow_takes(store: str, model_folder: Path) -> None:
+    for name, alias in (("main.assistants.kitchen", "prod-1"), ("the kitchen (v2)", "v2a"), (".hidden", "Latest_2")):
+        train(store, model_folder, registered_name=model_name(name), alias=model_alias(alias))
+        assert contents(resolve_model(f"models:/{name}@{alias}", store)) == contents(model_folder)
 
 
 def test_an_alias_moves_to_the_new_version(store: str, model_folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.log import Dialogue, NluHypothesis, Slot, Turn, TurnAnnotation
-from schemas.ontology import NO_INTENT, Ontology, infer
+from schemas.ontology import NO_INTENT, Ontology, SlotType, infer, merge
 
 HOTELS = {"service_name": "Hotels", "intents": [{"name": "Book"}, {"name": "Find"}], "slots": [{"name": "city"}]}
 BUSES = {"service_name": "Buses", "intents": [{"name": "Book"}], "slots": [{"name": "date"}]}
@@ -51,6 +51,22 @@ def test_a_slot_is_closed_where_all_its_services_list_its_values(tmp_path: Path)
     first, second = ({"service_name": name, "slots": [closed, {**closed, "name": "size"}]} for name in "ab")
     second["slots"] = [{**closed, "possible_values": ["Second"]}, {"name": "size", "possible_values": ["6"]}]
     assert read(tmp_path, first, second).closed_slots == {"class": {"first", "second"}}
+
+
+def test_merged_services_have_all_values_of_their_slots(tmp_path: Path) -> None:
+    def shops(price: dict[str, object], size: dict[str, object]) -> Ontology:
+        slots = [{"name": "size", "possible_values": ["6"], **size}, {"name": "price", **price}]
+        return read(tmp_path, {"service_name": "Shops", "slots": slots})
+
+    first = shops({"is_categorical": True, "possible_values": ["cheap"]}, {"is_categorical": True})
+    second = shops({"is_categorical": True, "possible_values": ["dear", "cheap"], "description": "how dear"}, {})
+    assert merge([first, second]).closed_slots == {"price": {"cheap", "dear"}}
+    [service] = merge([first, second]).services
+    assert service.slots == (
+        SlotType("price", "how dear", is_categorical=True, possible_values=("cheap", "dear")),
+        SlotType("size", possible_values=("6",)),
+    )
+    assert merge([first]).closed_slots == first.closed_slots
 
 
 def test_of_some_services_there_is_what_they_have_and_the_intent_of_none(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_dialogue_without_states_is_not_annotated(dialogues: Dialogues) -> Non
         ([{"text": "a"}, {"text": "b", "metadata": {"hotel": {"semi": {"": "a"}}}}], RejectReason.INVALID_VALUE),
     ],
 )
-def test_a_bad_dialogue_is_rejected_by_its_id(log: object, reason: RejectReason) -> None:
-    with pytest.raises(RecordError, match=r"^dialogue BAD\.json: ") as error:
+def test_a_bad_dialogue_is_rejected_by_its_place(log: object, reason: RejectReason) -> None:
+    with pytest.raises(RecordError, match=r"^dialogue 2 of it: ") as error:
         parse({"GOOD.json": {"log": [{"text": "a"}]}, "BAD.json": {"log": log}})
     assert error.value.reason == reason
