@@ -21,6 +21,7 @@ would expand far beyond its bytes is not read.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import itertools
@@ -146,17 +147,24 @@ class Spool:
 
     def write(self, chunk: Chunk, content: bytes) -> Chunk:
         path = storage.join(self.folder, chunk.id)
-        if not self.is_finished(chunk.id):
+        # What fails here is not to be taken for a fault of the input file, which is being read around this call.
+        try:
+            finished = self.is_finished(chunk.id)
+        except OSError as error:
+            raise RunFailed(f"Cannot look into {self.folder} ({error}): try again.") from error
+        if not finished:
             try:
                 storage.write_bytes(path, content, temporary=self.temporary)
             except OSError as error:
-                # Not to be taken for a fault of the input file, which is being read around this call.
                 raise RunFailed(f"Cannot write to {self.folder} ({error}): make room there and try again.") from error
         return replace(chunk, path=path, spooled=True)
 
 
 def cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
-    """The chunks of a file, in order; none for an empty file. Never raises for what the file holds."""
+    """The chunks of a file, in order; none for an empty file. Never raises for what the file holds.
+
+    Raises `RunFailed` where the storage fails in a way that may pass: the rest of the file would be lost for good.
+    """
     count = 0
     try:
         for chunk in _cut(source, spool, size):
@@ -164,7 +172,22 @@ def cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
             yield chunk
     except OSError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if _may_pass(error):
+            raise RunFailed(f"Cannot read {source.path} now ({reason}): try again.") from error
         yield _bad_file(source, RecordError(Stage.READ, RejectReason.UNREADABLE_FILE, reason), number=count)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the storage failed, and not the file itself, for good.
+
+    An `OSError` of that very class is of the file if it has no number (what pyarrow raises for damage) or that of a
+    damaged place on the disk. What else a system says (a timeout, a mount that is gone, too many open files) and all
+    that the client of an object store does but that there is no such file may be over at the next try.
+    """
+    lasting = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+    if not isinstance(error, OSError) or isinstance(error, lasting):
+        return False
+    return type(error) is not OSError or error.errno not in (None, errno.EIO)
 
 
 def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
@@ -463,6 +486,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
     try:
         file = _open_parquet(stream)
     except _UNREADABLE as error:
+        if _may_pass(error):
+            raise
         stream.seek(-4, 2)
         whole = stream.read(4) == _PARQUET_MAGIC
         reason = RejectReason.CORRUPT_FILE if whole else RejectReason.TRUNCATED_FILE
@@ -515,6 +540,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
                 yield spool.write(chunk(batch.num_rows, row_groups=(0,)), bytes(sink.getvalue()))
                 number, first_position, read = number + 1, first_position + batch.num_rows, read + batch.num_rows
         except _UNREADABLE as error:
+            if _may_pass(error):
+                raise
             yield bad_rows(metadata.num_rows - read, RejectReason.CORRUPT_FILE, str(error))
             number, first_position = number + 1, first_position + metadata.num_rows - read
     if group:
@@ -522,7 +549,7 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
 
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
-"""What pyarrow raises for a file that is damaged."""
+"""What pyarrow raises for a file that is damaged; an `OSError` of the storage among these is told by `_may_pass`."""
 
 
 def _open_parquet(stream: BinaryIO) -> pq.ParquetFile:
@@ -593,6 +620,8 @@ def _read_parquet(chunk: Chunk) -> Iterator[tuple[int, Mapping[str, Any], Record
                         yield position, row, error
                         position += 1
         except _UNREADABLE as error:
+            if _may_pass(error):
+                raise
             message = f"the rows from here to the end of the row group cannot be read: {error}"
             yield position, {}, RecordError(Stage.READ, RejectReason.CORRUPT_FILE, message)
 

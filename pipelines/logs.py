@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 from pipelines import storage
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.plan import find_sources
 from pipelines.records import originals, parse, read_items
 from schemas.formats import DialogueFormat, EventFormat, LogFormat, UnknownFormatError, get_format
@@ -71,7 +71,8 @@ def part_of(dialogue: Dialogue) -> Part:
 def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
     """Every dialogue of the files, in order; bad records are counted by reason.
 
-    Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events.
+    Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events, and
+    `RunFailed` where the files cannot be read on.
     """
     try:
         log_format = get_format(format_name)
@@ -118,12 +119,18 @@ def _sampled(sources: Sequence[SourceFile], log_format: LogFormat) -> Iterator[D
 
 @contextlib.contextmanager
 def _chunks(sources: Sequence[SourceFile]) -> Iterator[Iterator[Chunk]]:
-    """The chunks of the files, cut as they are asked for; what they spool is gone afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
-        for path in (spool.folder, spool.temporary):
-            Path(path).mkdir()
-        yield (chunk for source in sources for chunk in cut(source, spool, ChunkSize()))
+    """The chunks of the files, cut as they are asked for; what they spool is gone afterwards.
+
+    Raises `RunFailed` where the files cannot be read on.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
+            for path in (spool.folder, spool.temporary):
+                Path(path).mkdir()
+            yield (chunk for source in sources for chunk in cut(source, spool, ChunkSize()))
+    except OSError as error:
+        raise RunFailed(f"Cannot read the logs now ({error}): try again.") from error
 
 
 class _Annotations(Struct):

@@ -33,6 +33,10 @@ if FileSystems._pipeline_options is None:
     FileSystems.set_options(PipelineOptions([]))
 
 
+class StoreError(OSError):
+    """What the client of an object store has raised in its own way: anything but that there is no such file."""
+
+
 def absolute(path: str) -> str:
     """`path` such that it means the same in every process: local ones are made absolute."""
     return path if "://" in path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
@@ -48,7 +52,8 @@ def has_folders(path: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    return cast(bool, FileSystems.exists(path))
+    with _os_errors(path):
+        return cast(bool, FileSystems.exists(path))
 
 
 def match(pattern: str) -> list[FileMetadata]:
@@ -162,10 +167,10 @@ def delete_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def _os_errors(path: str) -> Iterator[None]:
-    """What the clients of object stores raise in their own ways becomes `OSError`."""
+    """What the clients of object stores raise in their own ways becomes `StoreError`."""
     try:
         yield
     except (OSError, ValueError):
         raise
     except Exception as error:
-        raise OSError(f"{path}: {getattr(error, 'message', None) or error}") from error
+        raise StoreError(f"{path}: {getattr(error, 'message', None) or error}") from error

@@ -6,10 +6,12 @@ import gzip
 import json
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines import storage
+from pipelines.errors import RunFailed, UserError
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
 from schemas.log import Dialogue, DialogueAnnotation, DialogueFeedback, FailurePoint, Turn, TurnAnnotation
 from schemas.rejects import RejectReason
@@ -45,6 +47,21 @@ def test_a_format_that_holds_no_dialogues_is_a_mistake(name: str, message: str, 
 def test_a_pattern_without_files_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\*"):
         read_logs([str(tmp_path / "nothing*")], "jsonl")
+
+
+def test_logs_that_cannot_be_read_on_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_text(_line("a"))
+    opened = []
+
+    def once(path: str) -> BinaryIO:
+        if opened:
+            raise storage.StoreError("503")
+        opened.append(path)
+        return Path(path).open("rb")
+
+    monkeypatch.setattr(storage, "open_file", once)
+    with pytest.raises(RunFailed, match=r"Cannot read the logs now \(503\)"):
+        read_logs([str(tmp_path / "a.jsonl")], "jsonl")
 
 
 def test_about_seven_in_ten_train_one_validates_and_two_test() -> None:
