@@ -39,7 +39,10 @@ class StoreError(OSError):
 
 def absolute(path: str) -> str:
     """`path` such that it means the same in every process: local ones are made absolute."""
-    return path if "://" in path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+    if "://" in path:
+        return path
+    # Of pathlib, resolve() would follow links, and expanduser() raises for a user that there is not.
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def join(folder: str, *names: str) -> str:

@@ -49,6 +49,21 @@ def test_a_pattern_without_files_is_a_mistake(tmp_path: Path) -> None:
         read_logs([str(tmp_path / "nothing*")], "jsonl")
 
 
+@pytest.mark.parametrize("pattern", ["*.jsonl", "./a.jsonl", "~/*.jsonl"])
+def test_a_pattern_may_be_relative_to_the_current_folder_or_to_home(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text(_line("a"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [dialogue.dialogue_id for dialogue in read_logs([pattern], "jsonl").dialogues] == ["a"]
+
+
+def test_logs_of_a_user_that_there_is_not_are_a_mistake() -> None:
+    with pytest.raises(UserError, match="No file matches --input ~nobody-here/"):
+        read_logs(["~nobody-here/*.jsonl"], "jsonl")
+
+
 def test_logs_that_cannot_be_read_on_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl").write_text(_line("a"))
     opened = []
