@@ -74,15 +74,7 @@ def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
     Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events, and
     `RunFailed` where the files cannot be read on.
     """
-    try:
-        log_format = get_format(format_name)
-    except UnknownFormatError as error:
-        raise UserError(str(error)) from None
-    if not isinstance(log_format, DialogueFormat):
-        raise UserError(
-            f"{format_name} holds single turns: put them into dialogues first, as the canonical jsonl has them "
-            "(faultline schema prints its form)."
-        )
+    log_format = dialogue_format(format_name)
     dialogues: list[Dialogue] = []
     rejected: Counter[RejectReason] = Counter()
     with _chunks(find_sources(patterns)) as chunks:
@@ -94,6 +86,20 @@ def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
                 elif item.dialogue is not None:
                     dialogues.append(item.dialogue)
     return Logs(dialogues, rejected)
+
+
+def dialogue_format(name: str) -> DialogueFormat:
+    """The format of this name. Raises `UserError` where there is none, or it is one of single turn events."""
+    try:
+        log_format = get_format(name)
+    except UnknownFormatError as error:
+        raise UserError(str(error)) from None
+    if not isinstance(log_format, DialogueFormat):
+        raise UserError(
+            f"{name} holds single turns: put them into dialogues first, as the canonical jsonl has them "
+            "(faultline schema prints its form)."
+        )
+    return log_format
 
 
 def logged_ontology(sources: Sequence[SourceFile], log_format: LogFormat) -> Ontology | None:

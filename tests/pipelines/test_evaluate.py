@@ -455,6 +455,15 @@ def test_an_unknown_failure_point_is_named(tmp_path: Path) -> None:
     assert "wake" in said
 
 
+@pytest.mark.parametrize(("name", "said"), [("foo", "Unknown input format 'foo'"), ("turns", "holds single turns")])
+def test_a_format_that_cannot_be_evaluated_is_one_sentence_before_anything_is_done(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert said in mistake("--input", str(LOGS), "--input-format", name, "--output", str(output))
+    assert not output.exists()
+
+
 def test_the_counted_failure_points_are_in_their_own_order(tmp_path: Path) -> None:
     settings = parse(["--input", "x", "--output", str(tmp_path), "--failure-points", "nlu, correct"])
     assert settings.failure_points == ("correct", "nlu")
