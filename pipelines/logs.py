@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
-from apache_beam.io.filesystem import BeamIOError
 from msgspec import Meta, Struct
 
 from pipelines import storage
@@ -151,7 +150,8 @@ def annotate(dialogues: Iterable[Dialogue], path: str) -> int:
     """Puts the failure points of a JSON Lines file into the dialogues; returns how many dialogues got theirs.
 
     A line is `{"dialogue_id" (or "session"): …, "failure_points": [one a turn]}`. Raises `UserError` for a file
-    that is not of this form, or that has another number of turns than the log.
+    that cannot be read, is not of this form, or has another number of turns than the log, and `RunFailed` where its
+    store does not answer.
     """
     found: Mapping[str, list[FailurePoint]] = dict(_read_annotations(path))
     count = 0
@@ -192,10 +192,12 @@ def is_annotated(dialogue: Dialogue) -> bool:
 
 def _read_annotations(path: str) -> Iterable[tuple[str, list[FailurePoint]]]:
     try:
-        content = storage.read_bytes(path)
+        content = storage.read_bytes(storage.absolute(path))
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
-    except (OSError, BeamIOError, EOFError, zlib.error) as error:
+    except storage.StoreError as error:
+        raise RunFailed(f"Cannot read the annotations {path} now ({error}): try again.") from error
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UserError(f"Cannot read the annotations {path}: {error}.") from None
     for number, line in enumerate(content.splitlines(), start=1):
         try:

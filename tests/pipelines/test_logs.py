@@ -135,6 +135,20 @@ def test_annotations_of_another_form_are_a_mistake(content: bytes | None, messag
     assert "\n" not in str(raised.value)
 
 
+def test_annotations_at_an_address_that_is_none_are_a_mistake() -> None:
+    with pytest.raises(UserError, match="Cannot read the annotations foo://bar: "):
+        annotate([_dialogue("a", "hi")], "foo://bar")
+
+
+def test_annotations_whose_store_does_not_answer_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unanswered(path: str) -> BinaryIO:
+        raise storage.StoreError("503")
+
+    monkeypatch.setattr(storage, "open_file", unanswered)
+    with pytest.raises(RunFailed, match=r"Cannot read the annotations s3://logs/points now \(503\)"):
+        annotate([_dialogue("a", "hi")], "s3://logs/points")
+
+
 def test_a_survey_is_the_annotation_of_a_success_that_has_none() -> None:
     said, annotated, silent = (
         Dialogue(dialogue_id=name, turns=[Turn(text="hi")], feedback=feedback, annotation=annotation)
