@@ -198,9 +198,14 @@ def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
             yield from _cut_parquet(stream, source, spool, size)
             return
         open_blocks = _gunzip if head[:2] == _GZIP_MAGIC else _blocks
+
+        def from_the_start() -> Iterator[bytes]:
+            stream.seek(0)
+            return open_blocks(stream)
+
         document = None
         if source.path.lower().endswith((".json", ".json.gz")):
-            document = _document(open_blocks(stream))
+            document = _document(from_the_start)
             stream.seek(0)
         if document is _Document.ARRAY:
             yield from _cut_spooled(_elements(open_blocks(stream)), stream, source, spool, size)
@@ -405,24 +410,35 @@ def _cut_spooled(
         yield chunk()
 
 
-def _document(blocks: Iterator[bytes]) -> _Document | None:
-    """What the file's one JSON document is; None where it holds a record a line.
+def _document(blocks: Callable[[], Iterator[bytes]]) -> _Document | None:
+    """What the file's one JSON document is; None where it holds a record a line. `blocks` gives it from its start.
 
-    An array is a document. An object is one if its first line is no JSON by itself and the next line does not
-    open another object (that is a log whose first line is damaged).
+    An array is a document. An object is one if its first line is no JSON by itself, unless the next line opens an
+    object, too: that is a log whose first lines are damaged, or, if all lines together are JSON, an object whose list
+    begins on that line.
     """
-    lines = split_lines(_at_most(RECORD_LIMIT, blocks))
+    lines = split_lines(_at_most(RECORD_LIMIT, blocks()))
     filled = (line.lstrip() for line, _ in lines if line.removeprefix(_BOM).strip())
     first = next(filled, b"").removeprefix(_BOM).lstrip()
     if first.startswith(b"["):
         return _Document.ARRAY
-    if not first.startswith(b"{"):
+    if not first.startswith(b"{") or _is_json(first):
         return None
+    if not next(filled, b"{").startswith(b"{"):
+        return _Document.OBJECT
     try:
-        msgspec.json.decode(first, type=msgspec.Raw)
+        whole = b"".join(_at_most(RECORD_LIMIT, blocks()))
+    except RecordError:
         return None
+    return _Document.OBJECT if _is_json(whole.removeprefix(_BOM)) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
-        return None if next(filled, b"{").startswith(b"{") else _Document.OBJECT
+        return False
+    return True
 
 
 def _at_most(size: int, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -128,6 +128,27 @@ def test_a_json_document_over_several_lines_is_one_record(tmp_path: Path, spool:
     assert json.loads(record)["sender_id"] == "a"
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_json_document_with_a_line_a_turn_is_one_record(
+    tmp_path: Path, spool: Spool, turns: int, pack: type[bytes]
+) -> None:
+    lines = ['{"dialogue_id": "a", "turns": [', ",\n".join(['  {"text": "play some jazz"}'] * turns), "]}\n"]
+    file = source(tmp_path / "log.json", pack("\n".join(lines).encode()))
+    ((_, record),) = read(cut(file, spool, ChunkSize()))
+    assert isinstance(record, bytes)
+    assert json.loads(record) == {"dialogue_id": "a", "turns": [{"text": "play some jazz"}] * turns}
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda content: gzip.compress(content)[:-9]])
+def test_lines_in_a_json_file_stay_lines_where_several_are_damaged(
+    tmp_path: Path, spool: Spool, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = [b'{"a": ', b'{"b": ', *RECORDS]
+    file = source(tmp_path / "log.json", pack(b"\n".join(lines)))
+    assert read(cut(file, spool, ChunkSize()))[:40] == list(enumerate(lines, start=1))[:40]
+
+
 def test_lines_in_a_json_file_stay_lines_even_if_the_first_is_damaged(tmp_path: Path, spool: Spool) -> None:
     lines = [b'{"a": ', *RECORDS]
     file = source(tmp_path / "log.json", b"\n".join(lines))
