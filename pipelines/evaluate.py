@@ -153,9 +153,8 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     console = Console(stderr=True)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    folder = Path(settings.output)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = storage.writable_folder(settings.output)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
     ontology = _ontology(settings)

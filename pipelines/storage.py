@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,6 +100,17 @@ def write_bytes(path: str, content: bytes, *, temporary: str) -> None:
 def write_json(path: str, content: object, *, temporary: str) -> None:
     text = msgspec.json.format(msgspec.json.encode(content, order="deterministic"), indent=2)
     write_bytes(path, text + b"\n", temporary=temporary)
+
+
+def writable_folder(path: str) -> Path:
+    """A local folder, made where there is none. Raises `OSError` where no file can be written to it.
+
+    For jobs that write at their end, so that they say so at their start.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def rename(source: str, destination: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -436,6 +438,26 @@ def test_a_words_encoder_that_is_not_there_is_told_before_the_logs_are_labelled(
     nowhere = tmp_path / "nowhere"
     nowhere.mkdir()
     assert str(nowhere) in mistake(*options, "--own-turn", str(nowhere))
+
+
+@pytest.mark.parametrize("mode", ["read-only", "in the way"])
+def test_an_output_that_cannot_be_written_to_is_told_before_the_logs_are_labelled(
+    mode: str, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_label", lambda *_: pytest.fail("labelled in vain"))
+    output = tmp_path / "out"
+    if mode == "read-only":
+        output.mkdir()
+        monkeypatch.setattr(tempfile, "TemporaryFile", no_permission)
+    else:
+        output.write_text("in the way")
+    said = mistake("--input", str(LOGS), "--output", str(output), "--model", str(tiny_model_dir))
+    assert said.startswith(f"Cannot write to --output {output} (")
+
+
+def no_permission(*_: Any, **__: Any) -> Any:
+    # Tests may be run by root, who may write everywhere.
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_the_baseline_of_single_turns_sees_no_other_turn(checkpoint: Path) -> None:
