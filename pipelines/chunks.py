@@ -21,6 +21,7 @@ would expand far beyond its bytes is not read.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import itertools
@@ -146,17 +147,24 @@ class Spool:
 
     def write(self, chunk: Chunk, content: bytes) -> Chunk:
         path = storage.join(self.folder, chunk.id)
-        if not self.is_finished(chunk.id):
+        # What fails here is not to be taken for a fault of the input file, which is being read around this call.
+        try:
+            finished = self.is_finished(chunk.id)
+        except OSError as error:
+            raise RunFailed(f"Cannot look into {self.folder} ({error}): try again.") from error
+        if not finished:
             try:
                 storage.write_bytes(path, content, temporary=self.temporary)
             except OSError as error:
-                # Not to be taken for a fault of the input file, which is being read around this call.
                 raise RunFailed(f"Cannot write to {self.folder} ({error}): make room there and try again.") from error
         return replace(chunk, path=path, spooled=True)
 
 
 def cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
-    """The chunks of a file, in order; none for an empty file. Never raises for what the file holds."""
+    """The chunks of a file, in order; none for an empty file. Never raises for what the file holds.
+
+    Raises `RunFailed` where the storage fails in a way that may pass: the rest of the file would be lost for good.
+    """
     count = 0
     try:
         for chunk in _cut(source, spool, size):
@@ -164,7 +172,22 @@ def cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
             yield chunk
     except OSError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if _may_pass(error):
+            raise RunFailed(f"Cannot read {source.path} now ({reason}): try again.") from error
         yield _bad_file(source, RecordError(Stage.READ, RejectReason.UNREADABLE_FILE, reason), number=count)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the storage failed, and not the file itself, for good.
+
+    An `OSError` of that very class is of the file if it has no number (what pyarrow raises for damage) or that of a
+    damaged place on the disk. What else a system says (a timeout, a mount that is gone, too many open files) and all
+    that the client of an object store does but that there is no such file may be over at the next try.
+    """
+    lasting = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+    if not isinstance(error, OSError) or isinstance(error, lasting):
+        return False
+    return type(error) is not OSError or error.errno not in (None, errno.EIO)
 
 
 def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
@@ -175,9 +198,14 @@ def _cut(source: SourceFile, spool: Spool, size: ChunkSize) -> Iterator[Chunk]:
             yield from _cut_parquet(stream, source, spool, size)
             return
         open_blocks = _gunzip if head[:2] == _GZIP_MAGIC else _blocks
+
+        def from_the_start() -> Iterator[bytes]:
+            stream.seek(0)
+            return open_blocks(stream)
+
         document = None
         if source.path.lower().endswith((".json", ".json.gz")):
-            document = _document(open_blocks(stream))
+            document = _document(from_the_start)
             stream.seek(0)
         if document is _Document.ARRAY:
             yield from _cut_spooled(_elements(open_blocks(stream)), stream, source, spool, size)
@@ -382,24 +410,35 @@ def _cut_spooled(
         yield chunk()
 
 
-def _document(blocks: Iterator[bytes]) -> _Document | None:
-    """What the file's one JSON document is; None where it holds a record a line.
+def _document(blocks: Callable[[], Iterator[bytes]]) -> _Document | None:
+    """What the file's one JSON document is; None where it holds a record a line. `blocks` gives it from its start.
 
-    An array is a document. An object is one if its first line is no JSON by itself and the next line does not
-    open another object (that is a log whose first line is damaged).
+    An array is a document. An object is one if its first line is no JSON by itself, unless the next line opens an
+    object, too: that is a log whose first lines are damaged, or, if all lines together are JSON, an object whose list
+    begins on that line.
     """
-    lines = split_lines(_at_most(RECORD_LIMIT, blocks))
+    lines = split_lines(_at_most(RECORD_LIMIT, blocks()))
     filled = (line.lstrip() for line, _ in lines if line.removeprefix(_BOM).strip())
     first = next(filled, b"").removeprefix(_BOM).lstrip()
     if first.startswith(b"["):
         return _Document.ARRAY
-    if not first.startswith(b"{"):
+    if not first.startswith(b"{") or _is_json(first):
         return None
+    if not next(filled, b"{").startswith(b"{"):
+        return _Document.OBJECT
     try:
-        msgspec.json.decode(first, type=msgspec.Raw)
+        whole = b"".join(_at_most(RECORD_LIMIT, blocks()))
+    except RecordError:
         return None
+    return _Document.OBJECT if _is_json(whole.removeprefix(_BOM)) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
-        return None if next(filled, b"{").startswith(b"{") else _Document.OBJECT
+        return False
+    return True
 
 
 def _at_most(size: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -463,6 +502,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
     try:
         file = _open_parquet(stream)
     except _UNREADABLE as error:
+        if _may_pass(error):
+            raise
         stream.seek(-4, 2)
         whole = stream.read(4) == _PARQUET_MAGIC
         reason = RejectReason.CORRUPT_FILE if whole else RejectReason.TRUNCATED_FILE
@@ -515,6 +556,8 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
                 yield spool.write(chunk(batch.num_rows, row_groups=(0,)), bytes(sink.getvalue()))
                 number, first_position, read = number + 1, first_position + batch.num_rows, read + batch.num_rows
         except _UNREADABLE as error:
+            if _may_pass(error):
+                raise
             yield bad_rows(metadata.num_rows - read, RejectReason.CORRUPT_FILE, str(error))
             number, first_position = number + 1, first_position + metadata.num_rows - read
     if group:
@@ -522,7 +565,7 @@ def _cut_parquet(stream: BinaryIO, source: SourceFile, spool: Spool, size: Chunk
 
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
-"""What pyarrow raises for a file that is damaged."""
+"""What pyarrow raises for a file that is damaged; an `OSError` of the storage among these is told by `_may_pass`."""
 
 
 def _open_parquet(stream: BinaryIO) -> pq.ParquetFile:
@@ -593,6 +636,8 @@ def _read_parquet(chunk: Chunk) -> Iterator[tuple[int, Mapping[str, Any], Record
                         yield position, row, error
                         position += 1
         except _UNREADABLE as error:
+            if _may_pass(error):
+                raise
             message = f"the rows from here to the end of the row group cannot be read: {error}"
             yield position, {}, RecordError(Stage.READ, RejectReason.CORRUPT_FILE, message)
 

@@ -39,7 +39,7 @@ from pipelines.evaluation import (
 )
 from pipelines.evaluation_plot import confusion_figure, coverage_figure, reliability_figure
 from pipelines.labelling import load_model
-from pipelines.logs import Part, annotate, is_annotated, logged_ontology, part_of, read_logs
+from pipelines.logs import Part, annotate, dialogue_format, is_annotated, logged_ontology, part_of, read_logs
 from pipelines.options import OptionParser, whole_number
 from pipelines.plan import find_sources
 from pipelines.scoring import (
@@ -126,6 +126,7 @@ def parse(argv: Sequence[str]) -> EvaluateSettings:
                 f"{name} trained on the train part, and --part {options.part} has dialogues of it: "
                 f"choose --part {Part.TEST} or {Part.VALIDATION}."
             )
+    dialogue_format(options.input_format)
     output = storage.absolute(options.output)
     if "://" in output:
         raise UserError(f"--output {options.output} must be a local folder: name one, and copy it afterwards.")
@@ -152,9 +153,8 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     console = Console(stderr=True)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    folder = Path(settings.output)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = storage.writable_folder(settings.output)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
     ontology = _ontology(settings)

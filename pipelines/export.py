@@ -104,7 +104,7 @@ def export(settings: ExportSettings) -> ExportSummary:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--output {settings.output} is there already: name a new folder, or empty this one.")
-        folder.mkdir(parents=True, exist_ok=True)
+        storage.writable_folder(settings.output)
     except OSError as error:
         raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
     with Labelled.open(settings.labels) as labelled:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
-from apache_beam.io.filesystem import BeamIOError
 from msgspec import Meta, Struct
 
 from pipelines import storage
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.plan import find_sources
 from pipelines.records import originals, parse, read_items
 from schemas.formats import DialogueFormat, EventFormat, LogFormat, UnknownFormatError, get_format
@@ -71,17 +70,10 @@ def part_of(dialogue: Dialogue) -> Part:
 def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
     """Every dialogue of the files, in order; bad records are counted by reason.
 
-    Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events.
+    Raises `UserError` for a pattern without files, an unknown format, or a format of single turn events, and
+    `RunFailed` where the files cannot be read on.
     """
-    try:
-        log_format = get_format(format_name)
-    except UnknownFormatError as error:
-        raise UserError(str(error)) from None
-    if not isinstance(log_format, DialogueFormat):
-        raise UserError(
-            f"{format_name} holds single turns: put them into dialogues first, as the canonical jsonl has them "
-            "(faultline schema prints its form)."
-        )
+    log_format = dialogue_format(format_name)
     dialogues: list[Dialogue] = []
     rejected: Counter[RejectReason] = Counter()
     with _chunks(find_sources(patterns)) as chunks:
@@ -93,6 +85,20 @@ def read_logs(patterns: Sequence[str], format_name: str) -> Logs:
                 elif item.dialogue is not None:
                     dialogues.append(item.dialogue)
     return Logs(dialogues, rejected)
+
+
+def dialogue_format(name: str) -> DialogueFormat:
+    """The format of this name. Raises `UserError` where there is none, or it is one of single turn events."""
+    try:
+        log_format = get_format(name)
+    except UnknownFormatError as error:
+        raise UserError(str(error)) from None
+    if not isinstance(log_format, DialogueFormat):
+        raise UserError(
+            f"{name} holds single turns: put them into dialogues first, as the canonical jsonl has them "
+            "(faultline schema prints its form)."
+        )
+    return log_format
 
 
 def logged_ontology(sources: Sequence[SourceFile], log_format: LogFormat) -> Ontology | None:
@@ -118,12 +124,18 @@ def _sampled(sources: Sequence[SourceFile], log_format: LogFormat) -> Iterator[D
 
 @contextlib.contextmanager
 def _chunks(sources: Sequence[SourceFile]) -> Iterator[Iterator[Chunk]]:
-    """The chunks of the files, cut as they are asked for; what they spool is gone afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
-        for path in (spool.folder, spool.temporary):
-            Path(path).mkdir()
-        yield (chunk for source in sources for chunk in cut(source, spool, ChunkSize()))
+    """The chunks of the files, cut as they are asked for; what they spool is gone afterwards.
+
+    Raises `RunFailed` where the files cannot be read on.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            spool = Spool(storage.join(folder, "spool"), storage.join(folder, "temporary"), lambda _: False)
+            for path in (spool.folder, spool.temporary):
+                Path(path).mkdir()
+            yield (chunk for source in sources for chunk in cut(source, spool, ChunkSize()))
+    except OSError as error:
+        raise RunFailed(f"Cannot read the logs now ({error}): try again.") from error
 
 
 class _Annotations(Struct):
@@ -138,7 +150,8 @@ def annotate(dialogues: Iterable[Dialogue], path: str) -> int:
     """Puts the failure points of a JSON Lines file into the dialogues; returns how many dialogues got theirs.
 
     A line is `{"dialogue_id" (or "session"): …, "failure_points": [one a turn]}`. Raises `UserError` for a file
-    that is not of this form, or that has another number of turns than the log.
+    that cannot be read, is not of this form, or has another number of turns than the log, and `RunFailed` where its
+    store does not answer.
     """
     found: Mapping[str, list[FailurePoint]] = dict(_read_annotations(path))
     count = 0
@@ -179,10 +192,12 @@ def is_annotated(dialogue: Dialogue) -> bool:
 
 def _read_annotations(path: str) -> Iterable[tuple[str, list[FailurePoint]]]:
     try:
-        content = storage.read_bytes(path)
+        content = storage.read_bytes(storage.absolute(path))
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
-    except (OSError, BeamIOError, EOFError, zlib.error) as error:
+    except storage.StoreError as error:
+        raise RunFailed(f"Cannot read the annotations {path} now ({error}): try again.") from error
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UserError(f"Cannot read the annotations {path}: {error}.") from None
     for number, line in enumerate(content.splitlines(), start=1):
         try:

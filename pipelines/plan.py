@@ -101,15 +101,18 @@ def make_plan(
 
 
 def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
-    """The input files: in the order of the patterns, those of a pattern by path, each once.
+    """The input files: in the order of the patterns, those of a pattern by path, each once. Their paths are absolute.
+
+    A pattern may be relative to the current folder, or to the home folder `~`.
 
     Raises `UserError` for a pattern that matches no file, or one whose name is not UTF-8.
     """
     found: dict[str, SourceFile] = {}
     for pattern in patterns:
         try:
-            matches = storage.match(pattern)
-            if storage.has_folders(pattern) and Path(pattern).is_dir():
+            place = storage.absolute(pattern)
+            matches = storage.match(place)
+            if storage.has_folders(place) and Path(place).is_dir():
                 raise UserError(f"--input {pattern} is a folder: name its files, e.g. '{pattern}/*.jsonl'.")
         except (OSError, ValueError) as error:
             raise UserError(f"Cannot look for --input {pattern}: {error}.") from None

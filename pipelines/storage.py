@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -33,9 +34,16 @@ if FileSystems._pipeline_options is None:
     FileSystems.set_options(PipelineOptions([]))
 
 
+class StoreError(OSError):
+    """What the client of an object store has raised in its own way: anything but that there is no such file."""
+
+
 def absolute(path: str) -> str:
     """`path` such that it means the same in every process: local ones are made absolute."""
-    return path if "://" in path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+    if "://" in path:
+        return path
+    # Of pathlib, resolve() would follow links, and expanduser() raises for a user that there is not.
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def join(folder: str, *names: str) -> str:
@@ -48,7 +56,8 @@ def has_folders(path: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    return cast(bool, FileSystems.exists(path))
+    with _os_errors(path):
+        return cast(bool, FileSystems.exists(path))
 
 
 def match(pattern: str) -> list[FileMetadata]:
@@ -91,6 +100,17 @@ def write_bytes(path: str, content: bytes, *, temporary: str) -> None:
 def write_json(path: str, content: object, *, temporary: str) -> None:
     text = msgspec.json.format(msgspec.json.encode(content, order="deterministic"), indent=2)
     write_bytes(path, text + b"\n", temporary=temporary)
+
+
+def writable_folder(path: str) -> Path:
+    """A local folder, made where there is none. Raises `OSError` where no file can be written to it.
+
+    For jobs that write at their end, so that they say so at their start.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def rename(source: str, destination: str) -> None:
@@ -162,10 +182,10 @@ def delete_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def _os_errors(path: str) -> Iterator[None]:
-    """What the clients of object stores raise in their own ways becomes `OSError`."""
+    """What the clients of object stores raise in their own ways becomes `StoreError`."""
     try:
         yield
     except (OSError, ValueError):
         raise
     except Exception as error:
-        raise OSError(f"{path}: {getattr(error, 'message', None) or error}") from error
+        raise StoreError(f"{path}: {getattr(error, 'message', None) or error}") from error

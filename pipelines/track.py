@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 
 from pipelines import storage
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.options import OptionParser
 from pipelines.staging import FOLDER
 from pipelines.tracking import LabelRun, log_label_run
@@ -57,7 +57,7 @@ def kept(output: str) -> list[str]:
 
 
 def run(argv: Sequence[str] | None = None) -> list[str]:
-    """Sends what is kept and gives the runs' ids in MLflow. Raises `UserError` and `TrackingError`."""
+    """Sends what is kept and gives the runs' ids in MLflow. Raises `UserError`, `RunFailed` and `TrackingError`."""
     settings = parse(sys.argv[1:] if argv is None else argv)
     console = Console(soft_wrap=True, highlight=False)
     sent = []
@@ -69,7 +69,12 @@ def run(argv: Sequence[str] | None = None) -> list[str]:
                 "--mlflow-tracking-uri."
             )
         sent.append(log_label_run(each, tracking_uri))
-        storage.delete([path])
+        try:
+            storage.delete([path])
+        except OSError as error:
+            raise RunFailed(
+                f"Run {each.summary.run_id} is in MLflow, but {path} cannot be deleted ({error}): try again."
+            ) from error
         console.print(f"Sent: run {each.summary.run_id}, in MLflow's experiment {each.experiment} as {sent[-1]}.")
     if not sent:
         console.print(f"No run in {settings.output} is left to send.")
@@ -85,7 +90,11 @@ def parse(argv: Sequence[str]) -> TrackSettings:
     )
     options = parser.parse_args(argv)
     output = storage.absolute(options.output)
-    if storage.has_folders(output) and not Path(output).is_dir():
+    try:
+        missing = storage.has_folders(output) and not Path(output).is_dir()
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot use {output}: {error}.") from None
+    if missing:
         raise UserError(f"There is no folder {output}: name the --output of faultline label.")
     return TrackSettings(output, options.mlflow_tracking_uri)
 
@@ -99,13 +108,16 @@ def _place(output: str, path: str) -> str:
 
 
 def _read(output: str) -> list[tuple[str, LabelRun]]:
-    """In the order in which they ended."""
+    """In the order in which they ended. Raises `UserError` and `RunFailed`."""
     found = []
-    for path in kept(output):
-        try:
-            found.append((path, storage.read_json(path, LabelRun)))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is no run that faultline label has kept ({error}): move it away.") from None
+    try:
+        for path in kept(output):
+            try:
+                found.append((path, storage.read_json(path, LabelRun)))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UserError(f"{path} is no run that faultline label has kept ({error}): move it away.") from None
+    except OSError as error:
+        raise RunFailed(f"Cannot read what is kept in {output} ({error}): try again.") from error
     return sorted(found, key=lambda each: each[1].ended_at)
 
 

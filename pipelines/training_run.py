@@ -24,6 +24,7 @@ from encoders.features import turn_features
 from encoders.turn import TurnEncoderConfig
 from labelers.learning import Learner, Source
 from labelers.model import MANIFEST, Model, ModelConfig
+from pipelines import storage
 from pipelines.errors import RunFailed, UserError
 from pipelines.options import OptionParser, positive, whole_number
 from pipelines.tracking import BUILTIN
@@ -130,12 +131,10 @@ def is_model(uri: str) -> bool:
 
 def model_folder(output: str) -> Path:
     """Where the model goes, made. Raises `UserError`."""
-    folder = Path(output, MODEL)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return storage.writable_folder(str(Path(output, MODEL)))
     except OSError as error:
         raise UserError(f"Cannot write to --output {output} ({error.strerror}): choose another.") from None
-    return folder
 
 
 def digest(sources: Sequence[Source]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from pipelines import chunks, storage
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut, first_records, read_records
+from pipelines.errors import RunFailed
 from schemas.rejects import RejectReason
 
 RECORDS = [json.dumps({"dialogue_id": f"d{index}", "text": "x" * index}).encode() for index in range(50)]
@@ -126,6 +128,27 @@ def test_a_json_document_over_several_lines_is_one_record(tmp_path: Path, spool:
     assert json.loads(record)["sender_id"] == "a"
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_json_document_with_a_line_a_turn_is_one_record(
+    tmp_path: Path, spool: Spool, turns: int, pack: type[bytes]
+) -> None:
+    lines = ['{"dialogue_id": "a", "turns": [', ",\n".join(['  {"text": "play some jazz"}'] * turns), "]}\n"]
+    file = source(tmp_path / "log.json", pack("\n".join(lines).encode()))
+    ((_, record),) = read(cut(file, spool, ChunkSize()))
+    assert isinstance(record, bytes)
+    assert json.loads(record) == {"dialogue_id": "a", "turns": [{"text": "play some jazz"}] * turns}
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda content: gzip.compress(content)[:-9]])
+def test_lines_in_a_json_file_stay_lines_where_several_are_damaged(
+    tmp_path: Path, spool: Spool, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = [b'{"a": ', b'{"b": ', *RECORDS]
+    file = source(tmp_path / "log.json", pack(b"\n".join(lines)))
+    assert read(cut(file, spool, ChunkSize()))[:40] == list(enumerate(lines, start=1))[:40]
+
+
 def test_lines_in_a_json_file_stay_lines_even_if_the_first_is_damaged(tmp_path: Path, spool: Spool) -> None:
     lines = [b'{"a": ', *RECORDS]
     file = source(tmp_path / "log.json", b"\n".join(lines))
@@ -191,6 +214,62 @@ def test_what_was_read_before_a_disk_fails_is_kept(
     assert before == whole[: len(before)]
     assert last.id not in {chunk.id for chunk in before}
     assert [(each.position, each.reason) for each in last.rejects] == [(0, RejectReason.UNREADABLE_FILE)]
+
+
+def in_parquet(_: bytes) -> bytes:
+    """A row group, too large for a small chunk."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": [record.decode() for record in RECORDS]}), sink, compression="none")
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, in_parquet])
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(errno.ETIMEDOUT, "timed out"), OSError(errno.ESTALE, "stale handle"), storage.StoreError("503")],
+)
+def test_a_store_that_may_answer_the_next_time_costs_no_file(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes], error: OSError
+) -> None:
+    file = source(tmp_path / "log", pack(b"\n".join(RECORDS)))
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() < file.size // 2 and size != 4:
+                raise error
+            return super().read(size)
+
+    monkeypatch.setattr(storage, "open_file", lambda path: Failing(Path(path).read_bytes()))
+    with pytest.raises(RunFailed, match=r"Cannot read .*log now"):
+        list(cut(file, spool, ChunkSize(300)))
+
+
+def test_rows_that_the_store_does_not_give_now_are_not_rejected(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (chunk,) = cut(source(tmp_path / "log", in_parquet(b"")), spool, ChunkSize())
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() == 4:
+                raise TimeoutError(errno.ETIMEDOUT, "timed out")
+            return super().read(size)
+
+    monkeypatch.setattr(storage, "open_file", lambda path: Failing(Path(path).read_bytes()))
+    with pytest.raises(TimeoutError):
+        list(read_records(chunk))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, in_parquet])
+def test_an_output_that_cannot_be_looked_into_is_no_fault_of_the_input(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    def is_finished(chunk_id: str) -> bool:
+        raise storage.StoreError("503")
+
+    spool = Spool(str(tmp_path / "spool"), str(tmp_path / "tmp"), is_finished)
+    with pytest.raises(RunFailed, match=r"Cannot look into .*spool"):
+        list(cut(source(tmp_path / "log", pack(b"\n".join(RECORDS))), spool, ChunkSize(300)))
 
 
 def test_line_ends_alone_make_no_chunks(tmp_path: Path, spool: Spool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -448,6 +450,26 @@ def test_a_words_encoder_that_is_not_there_is_told_before_the_logs_are_labelled(
     assert str(nowhere) in mistake(*options, "--own-turn", str(nowhere))
 
 
+@pytest.mark.parametrize("mode", ["read-only", "in the way"])
+def test_an_output_that_cannot_be_written_to_is_told_before_the_logs_are_labelled(
+    mode: str, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_label", lambda *_: pytest.fail("labelled in vain"))
+    output = tmp_path / "out"
+    if mode == "read-only":
+        output.mkdir()
+        monkeypatch.setattr(tempfile, "TemporaryFile", no_permission)
+    else:
+        output.write_text("in the way")
+    said = mistake("--input", str(LOGS), "--output", str(output), "--model", str(tiny_model_dir))
+    assert said.startswith(f"Cannot write to --output {output} (")
+
+
+def no_permission(*_: Any, **__: Any) -> Any:
+    # Tests may be run by root, who may write everywhere.
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_the_baseline_of_single_turns_sees_no_other_turn(checkpoint: Path) -> None:
     dialogues = list(read_logs([str(LOGS)], "jsonl").dialogues)
     model = own_turn.fit(str(checkpoint), dialogues, Console(quiet=True))
@@ -463,6 +485,15 @@ def test_an_unknown_failure_point_is_named(tmp_path: Path) -> None:
     said = mistake("--input", str(LOGS), "--output", str(tmp_path), "--failure-points", "correct,asrr")
     assert "'asrr'" in said
     assert "wake" in said
+
+
+@pytest.mark.parametrize(("name", "said"), [("foo", "Unknown input format 'foo'"), ("turns", "holds single turns")])
+def test_a_format_that_cannot_be_evaluated_is_one_sentence_before_anything_is_done(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert said in mistake("--input", str(LOGS), "--input-format", name, "--output", str(output))
+    assert not output.exists()
 
 
 def test_the_counted_failure_points_are_in_their_own_order(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,19 @@ def test_an_output_that_holds_something_is_refused(exported: dict[Tool, Path], l
     folder = exported[Tool.ARGILLA]
     with pytest.raises(UserError, match="name a new folder"):
         export.run(["--labels", str(labelled_output.labels), "--to", "argilla", "--output", str(folder)])
+
+
+def test_an_output_that_cannot_be_written_to_is_told_before_the_turns_are_chosen(
+    tmp_path: Path, labelled_output: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_permission(**_: Any) -> Any:
+        # Tests may be run by root, who may write everywhere.
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_permission)
+    monkeypatch.setattr(export, "choose", lambda *_: pytest.fail("chosen in vain"))
+    with pytest.raises(UserError, match=r"Cannot write to --output .* \(Permission denied\)"):
+        export.run(["--labels", str(labelled_output.labels), "--to", "argilla", "--output", str(tmp_path)])
 
 
 @pytest.mark.parametrize("mix", ["sure", "uncertain=0", "uncertain=x", "", "uncertain,,new"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from labelers.model import Model
-from pipelines import graph, label, publish
+from pipelines import graph, label, publish, storage
 from pipelines.cli import main
 from schemas.labels import TABLES, DialogueLabels
 from schemas.log import Dialogue
@@ -179,6 +180,36 @@ def test_an_input_that_is_lost_on_the_way_fails_the_run(
     assert main(command(tmp_path / "out")) == 1
     assert said in failed(capfd.readouterr().err)
     assert parts(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize(("function", "said"), [("exists", "Cannot look into"), ("open_file", "Cannot read")])
+def test_a_store_that_does_not_answer_for_a_moment_fails_the_run_and_the_same_command_goes_on(
+    tmp_path: Path,
+    command: Any,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    said: str,
+) -> None:
+    write_log(tmp_path / "plain", 20)
+    (tmp_path / "log.jsonl").write_bytes(gzip.compress((tmp_path / "plain").read_bytes()))
+
+    def unanswered(*_: Any) -> Any:
+        raise storage.StoreError("503 Slow Down")
+
+    def then_unanswered(*arguments: Any) -> Any:
+        patched.setattr(storage, function, unanswered)
+        return build(*arguments)
+
+    build = graph.build
+    with monkeypatch.context() as patched:
+        patched.setattr(graph, "build", then_unanswered)
+        assert main(command(tmp_path / "out")) == 1
+    told = failed(capfd.readouterr().err)
+    assert said in told
+    assert "the same command goes on there" in told
+    assert main(command(tmp_path / "out")) == 0
+    assert dialogues(tmp_path / "out") == 20
 
 
 def test_an_input_that_grows_is_labelled_and_then_labelled_anew(

@@ -6,10 +6,12 @@ import gzip
 import json
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines import storage
+from pipelines.errors import RunFailed, UserError
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
 from schemas.log import Dialogue, DialogueAnnotation, DialogueFeedback, FailurePoint, Turn, TurnAnnotation
 from schemas.rejects import RejectReason
@@ -45,6 +47,36 @@ def test_a_format_that_holds_no_dialogues_is_a_mistake(name: str, message: str, 
 def test_a_pattern_without_files_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\*"):
         read_logs([str(tmp_path / "nothing*")], "jsonl")
+
+
+@pytest.mark.parametrize("pattern", ["*.jsonl", "./a.jsonl", "~/*.jsonl"])
+def test_a_pattern_may_be_relative_to_the_current_folder_or_to_home(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text(_line("a"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [dialogue.dialogue_id for dialogue in read_logs([pattern], "jsonl").dialogues] == ["a"]
+
+
+def test_logs_of_a_user_that_there_is_not_are_a_mistake() -> None:
+    with pytest.raises(UserError, match="No file matches --input ~nobody-here/"):
+        read_logs(["~nobody-here/*.jsonl"], "jsonl")
+
+
+def test_logs_that_cannot_be_read_on_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_text(_line("a"))
+    opened = []
+
+    def once(path: str) -> BinaryIO:
+        if opened:
+            raise storage.StoreError("503")
+        opened.append(path)
+        return Path(path).open("rb")
+
+    monkeypatch.setattr(storage, "open_file", once)
+    with pytest.raises(RunFailed, match=r"Cannot read the logs now \(503\)"):
+        read_logs([str(tmp_path / "a.jsonl")], "jsonl")
 
 
 def test_about_seven_in_ten_train_one_validates_and_two_test() -> None:
@@ -101,6 +133,20 @@ def test_annotations_of_another_form_are_a_mistake(content: bytes | None, messag
     with pytest.raises(UserError, match=message) as raised:
         annotate([_dialogue("a", "hi")], str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_annotations_at_an_address_that_is_none_are_a_mistake() -> None:
+    with pytest.raises(UserError, match="Cannot read the annotations foo://bar: "):
+        annotate([_dialogue("a", "hi")], "foo://bar")
+
+
+def test_annotations_whose_store_does_not_answer_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unanswered(path: str) -> BinaryIO:
+        raise storage.StoreError("503")
+
+    monkeypatch.setattr(storage, "open_file", unanswered)
+    with pytest.raises(RunFailed, match=r"Cannot read the annotations s3://logs/points now \(503\)"):
+        annotate([_dialogue("a", "hi")], "s3://logs/points")
 
 
 def test_a_survey_is_the_annotation_of_a_success_that_has_none() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipelines import storage
 from pipelines.cli import main
 from pipelines.errors import UserError
 from pipelines.results import RunSummary
@@ -208,6 +209,43 @@ def test_a_file_that_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert main(["track", str(tmp_path)]) == 2
     assert "x.json is no run that faultline label has kept" in capsys.readouterr().err
     assert main(["track", str(tmp_path / "nowhere")]) == 2
+
+
+def test_an_address_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", "foo://bar"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Cannot use foo://bar: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("list_files", "Cannot read what is kept in "),
+        ("read_bytes", "Cannot read what is kept in "),
+        ("delete", "is in MLflow, but "),
+    ],
+)
+def test_a_store_that_does_not_answer_is_one_sentence(
+    store: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    said: str,
+) -> None:
+    keep(str(tmp_path), ended(store))
+
+    def unanswered(*_: Any) -> Any:
+        raise storage.StoreError("503")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, function, unanswered)
+        assert main(["track", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert main(["track", str(tmp_path)]) == 0
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
