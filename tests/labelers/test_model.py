@@ -13,12 +13,17 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
+from tokenizers import Tokenizer
 
+import labelers
 from labelers.base import Encoded
 from labelers.model import CONFIG, MANIFEST, TOKENIZER, WEIGHTS, Model, ModelError
 from schemas.labels import DialogueLabels, Label
 from schemas.log import AsrHypothesis, Dialogue, FailurePoint, NluHypothesis, Response, Slot, Turn, validate
 from schemas.ontology import Intent, Ontology, Service
+
+
+BUILTIN = Path(labelers.__file__).parent / "builtin"
 
 
 def _dialogue(name: str, *turns: Turn) -> Dialogue:
@@ -107,6 +112,14 @@ def test_a_huge_utterance_is_shortened_counted_and_its_slots_are_in_place(model:
     assert (long.shortened_turns, short.shortened_turns) == (1, 0)
     assert len(long.turns[0].slots) > 10
     assert all(slot.value == text[slot.start : slot.end] != "" for slot in long.turns[0].slots)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("to 21°", "to 28°"), ("send £50 to tom", "send £900 to tom"), ("40€", "5€")]
+)
+def test_the_builtin_model_tells_amounts_with_a_symbol_apart(one: str, other: str) -> None:
+    tokenizer = Tokenizer.from_file(str(BUILTIN / TOKENIZER))
+    assert tokenizer.encode(one).ids != tokenizer.encode(other).ids
 
 
 def test_intents_come_from_the_ontology_that_is_given(model: Model) -> None:
