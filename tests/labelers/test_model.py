@@ -22,7 +22,6 @@ from schemas.labels import DialogueLabels, Label
 from schemas.log import AsrHypothesis, Dialogue, FailurePoint, NluHypothesis, Response, Slot, Turn, validate
 from schemas.ontology import Intent, Ontology, Service
 
-
 BUILTIN = Path(labelers.__file__).parent / "builtin"
 
 
