@@ -239,6 +239,7 @@ def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: floa
 
 def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) -> dict[str, float] | None:
     """Of a slot it is not asked which one it is, but whether one that was found is right; None where none was."""
+    before = float(model.slots.temperature)
     model.slots.temperature.fill_(1.0)
     confidence: list[float] = []
     right: list[bool] = []
@@ -248,6 +249,7 @@ def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) 
         confidence += sure
         right += correct
     if not confidence:
+        model.slots.temperature.fill_(before)
         return None
     odds = torch.logit(torch.tensor(confidence), eps=1e-6)
     asked = _Answered(torch.stack([torch.zeros_like(odds), odds], dim=-1), torch.tensor(right).long())
