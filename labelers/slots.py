@@ -289,8 +289,8 @@ def _proposals(encoded: Encoded) -> _Proposals:
 def _allowed(
     ontology: EncodedOntology, reachable: Sequence[Reachable], intents: Sequence[IntentLabel], values: Sequence[str]
 ) -> Tensor:
-    """(spans, S) log-probabilities that a span with that value, of a turn with that intent from which that, of which
-    some are slots, can be reached, is one of these slots."""
+    """(spans, S) log-probabilities that a span with that value, of a turn with that intent from which that can be
+    reached, is one of these slots. What is `reachable` has some slots."""
     places = {name: index for index, name in enumerate(ontology.slots)}
     probabilities = torch.ones(len(intents), len(places))
     columns: dict[frozenset[str], Tensor] = {}
