@@ -32,7 +32,7 @@ OUTSIDE, BEGIN, INSIDE = range(3)
 _SOURCES = 4
 """What is known of a proposal: in the top hypothesis, in a lower one, in the next turn's; posterior mass."""
 _LEAST = 1e-6
-"""Probability of a span, and of that it is none, at least: the odds of a certain one are not finite."""
+"""Probability that a slot is right, and that it is not, at least: the odds of what is certain are not finite."""
 _UNLIKELY = 1e-5
 """Probability that a span is a slot of a service without the turn's intent, or one of which it is no value."""
 _SPANS = 4_096
@@ -163,7 +163,7 @@ class SlotLabeler(Labeler):
             sures += decided.values.tolist()
             names += decided.indices.tolist()
         lowest = torch.stack([confidence[row, start:end].min() for row, start, end in spans])
-        sures = self._tempered(torch.tensor(sures, device=lowest.device) * lowest).tolist()
+        sures = self.probabilities(scores(torch.tensor(sures, device=lowest.device) * lowest))[:, 1].tolist()
         for (row, _, _), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
             if before is not None and first < before:
@@ -203,11 +203,6 @@ class SlotLabeler(Labeler):
         return functional.cross_entropy(
             self._name_logits(encoded, spans), torch.tensor(names, device=encoded.states.device)
         )
-
-    def _tempered(self, probabilities: Tensor) -> Tensor:
-        """(spans,) probabilities that they are slots → the same at the labeler's temperature."""
-        odds = torch.logit(probabilities, eps=_LEAST)
-        return self.probabilities(torch.stack([torch.zeros_like(odds), odds], dim=-1))[:, 1]
 
     # Proposals
 
@@ -253,6 +248,12 @@ class SlotLabeler(Labeler):
         )
 
 
+def scores(probabilities: Tensor) -> Tensor:
+    """(M,) probabilities that a slot is right → (M, 2) scores, of which a softmax gives them: not right, right."""
+    odds = torch.logit(probabilities, eps=_LEAST)
+    return torch.stack([torch.zeros_like(odds), odds], dim=-1)
+
+
 def _meant(slots: Sequence[Slot]) -> set[tuple[str, str]]:
     """Names and values of annotated slots."""
     return {(slot.name, slot.value.lower()) for slot in slots}
@@ -262,8 +263,8 @@ def proposed(dialogue: Dialogue, index: int) -> dict[tuple[str, str], list[float
     """(slot, value) → what is known of the proposal, for one turn of a dialogue."""
     turn = dialogue.turns[index]
     proposals: dict[tuple[str, str], list[float]] = {}
-    scores = [each.score for each in turn.nlu if each.score is not None]
-    weights = posterior(scores) if len(scores) == len(turn.nlu) else [0.0] * len(turn.nlu)
+    known_scores = [each.score for each in turn.nlu if each.score is not None]
+    weights = posterior(known_scores) if len(known_scores) == len(turn.nlu) else [0.0] * len(turn.nlu)
     for rank, (hypothesis, weight) in enumerate(zip(turn.nlu, weights, strict=True)):
         for name, value in dict.fromkeys((slot.name, slot.value) for slot in hypothesis.slots):
             known = proposals.setdefault((name, value), [0.0] * _SOURCES)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labelers import slots
 from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, positives
 from labelers.evidence import Lesson
 from labelers.failure_point import POINTS
@@ -200,9 +201,9 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
         annotated = [each for each in of_sources if each]
         if annotated:
             report[label] = _calibrate(others[label], annotated, precision)
-    slots = _calibrate_slots(model, sources, precision)
-    if slots:
-        report[Label.SLOTS] = slots
+    of_slots = _calibrate_slots(model, sources, precision)
+    if of_slots:
+        report[Label.SLOTS] = of_slots
     return report
 
 
@@ -251,8 +252,7 @@ def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) 
     if not confidence:
         model.slots.temperature.fill_(before)
         return None
-    odds = torch.logit(torch.tensor(confidence), eps=1e-6)
-    asked = _Answered(torch.stack([torch.zeros_like(odds), odds], dim=-1), torch.tensor(right).long())
+    asked = _Answered(slots.scores(torch.tensor(confidence)), torch.tensor(right).long())
     _set_temperature(model.slots, [asked])
     return _set_threshold(model.slots, model.slots.probabilities(asked.scores)[:, 1], torch.tensor(right), precision)
 

@@ -64,21 +64,24 @@ class RegisteredModel:
 
 def model_name(text: str) -> str:
     """For argparse: a name that the registry takes, which would otherwise be told after the training."""
-    if _NAME.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(
-            f"{text[:300]!r} is no name for a registered model: give 1 to 256 characters without / : @ and ', but "
-            "neither . nor what begins with .."
-        )
-    return text
+    wanted = (
+        "name for a registered model: give 1 to 256 characters without / : @ and ', but neither . nor what begins "
+        "with .."
+    )
+    return _matching(_NAME, text, wanted)
 
 
 def model_alias(text: str) -> str:
     """For argparse: an alias that the registry takes."""
-    if _ALIAS.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(
-            f"{text[:300]!r} is no alias for a registered model: give 1 to 255 letters, digits, _ and -, but neither "
-            "latest nor v and a number"
-        )
+    wanted = (
+        "alias for a registered model: give 1 to 255 letters, digits, _ and -, but neither latest nor v and a number"
+    )
+    return _matching(_ALIAS, text, wanted)
+
+
+def _matching(pattern: re.Pattern[str], text: str, wanted: str) -> str:
+    if pattern.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text[:300]!r} is no {wanted}")
     return text
 
 
