@@ -4,18 +4,18 @@ The weights, features and labelers are those of `labelers.model`. What is straig
 transformers' own `RobertaModel.forward` in float32, in batches of turns as they come, padded to their longest; nothing
 is sorted, packed, encoded once for several, or kept.
 
-Dimensions: N turns, P names, L tokens of a batch, U the user's tokens, D turn width, E token width.
+Dimensions: N turns, P names, L tokens of a batch, D turn width, E token width.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from encoders.text import Segment, TokenizedTurn
@@ -55,18 +55,15 @@ class PlainModel(Model):
 
     def _encode_turns(
         self, turns: Sequence[TokenizedTurn], numbers: Tensor, categories: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        counts = torch.tensor([len(turn.user_offsets) for turn in turns])
-        longest = int(counts.max())
+    ) -> tuple[Tensor, Tensor]:
         pooled: list[Tensor] = []
         tokens: list[Tensor] = []
-        for batch in self._batches(turns):
+        for start, batch in zip(range(0, len(turns), BATCH), self._batches(turns), strict=True):
             fields = [batch.mean(batch.segments == each) for each in (Segment.USER, Segment.RESPONSE)]
             pooled.append(torch.cat([batch.states[:, 0], *fields], dim=-1))
-            users = batch.states[:, 1 : 1 + longest]
-            tokens.append(functional.pad(users, (0, 0, 0, longest - users.shape[1])))
-        vectors = self.turn_encoder(torch.cat(pooled), numbers, categories)
-        return vectors, torch.cat(tokens), torch.arange(1, 1 + longest) <= counts[:, None]
+            counts = [len(turn.user_offsets) for turn in turns[start : start + BATCH]]
+            tokens += [states[1 : 1 + count] for states, count in zip(batch.states, counts, strict=True)]
+        return self.turn_encoder(torch.cat(pooled), numbers, categories), torch.cat(tokens)
 
     def _encode_names(self, texts: Sequence[str]) -> Tensor:
         vectors = [batch.mean(batch.mask) for batch in self._batches(self.tokenizer.names(texts))]
@@ -164,11 +161,11 @@ def _goals(model: Model, encoded: Encoded, labels: DialogueLabels) -> list[Margi
 def _slots(model: Model, encoded: Encoded, labels: DialogueLabels) -> list[Margin]:
     """A turn has a choice for each token and for each proposed value."""
     labeler = model.slots
-    turns, users = encoded.user_mask.shape
-    gaps: list[list[float]] = [[] for _ in range(turns)]
-    tags = labeler.probabilities(labeler.logits(encoded)).view(turns, users, -1)
-    for row, token in encoded.user_mask.nonzero().tolist():
-        gaps[row].append(_margin(tags[row, token].tolist(), 0.0).decision)
+    tags = labeler.probabilities(labeler.logits(encoded)).tolist()
+    gaps = [
+        [_margin(each, 0.0).decision for each in tags[start:end]]
+        for start, end in itertools.pairwise(encoded.user_starts)
+    ]
     proposals = _proposals(encoded)
     if proposals.turns:
         accepted = labeler.probabilities(labeler._proposal_logits(encoded, proposals))[:, 1].tolist()

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz
 
+from encoders import grounding
+from encoders.grounding import GROUNDING, Grounding
 from encoders.hypotheses import Hypotheses, Pair, clip, posterior
 from schemas.log import AsrHypothesis, Dialogue, NluHypothesis, Turn
 
@@ -83,6 +85,7 @@ NUMBERS = (
     "asr_score_previous",
     "asr_score_next",
     "nlu_score_next",
+    *GROUNDING,
 )
 CATEGORIES = (
     "domain",
@@ -110,12 +113,13 @@ class TurnFeatures(NamedTuple):
 def turn_features(dialogue: Dialogue) -> TurnFeatures:
     """Features of every turn of a validated dialogue, in order."""
     hypotheses = [Hypotheses.of(turn) for turn in dialogue.turns]
+    grounded = [Grounding.of(turn) for turn in dialogue.turns]
     said: set[Pair] = set()
     rows = []
     for index, each in enumerate(hypotheses):
         rows.append(_Row(dialogue, hypotheses, index, sum(pair in said for pair in each.first)))
         said |= each.first
-    numbers = np.array([row.numbers() for row in rows])
+    numbers = np.array([row.numbers() + grounding.numbers(grounded, index) for index, row in enumerate(rows)])
     # A score can be any finite double: one that is too large for float32 is as good as any other such. The quarter
     # lets the encoder take differences of two.
     limit = np.finfo(np.float32).max / 4

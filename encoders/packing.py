@@ -81,12 +81,19 @@ def packs(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[npt.ND
         start = end
 
 
+def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers from each start on, as many as its length, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    numbers: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    return numbers
+
+
 def _pack(lengths: npt.NDArray[np.int64], device: torch.device) -> Packing:
     ends = np.cumsum(lengths)
     starts = ends - lengths
     size = rung(int(ends[-1]), SIZES)
     positions = np.zeros(size, dtype=np.int64)
-    positions[: ends[-1]] = np.arange(ends[-1]) - np.repeat(starts, lengths)
+    positions[: ends[-1]] = ranges(np.zeros_like(lengths), lengths)
     padded = np.array([rung(int(length), LENGTHS) for length in lengths])
     blocks: list[Block] = []
     for length in sorted(set(padded.tolist()), reverse=True):

@@ -3,14 +3,15 @@
 - The fields of a turn stand one after the other, each closed by `</s>`; a field that the log lacks is left out,
   and a segment id says which field a token is of, so nothing is inferred from what is missing.
 - The user's words come first, at positions 1 … U, so that the slot labeler finds them without a search.
-- What was understood is written in words: `restaurant inform: food = thai, area = north`.
+- What was understood is written in words: `restaurant inform: food = thai, area = north`; so is what was done, before
+  what was said: `light off: Okay, office lamp off.`
 - A field longer than its limit keeps its head and its tail; the turn is then marked as shortened, and counted.
 - Every distinct string is tokenised once per call: assistants hear and say the same sentences all day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from schemas.log import Dialogue, NluHypothesis, Turn
+from schemas.log import Dialogue, NluHypothesis, Response, Turn
 from schemas.ontology import words
 
 
@@ -30,7 +31,6 @@ class Segment(IntEnum):
     UNDERSTOOD = 2
     ENTITIES = 3
     RESPONSE = 4
-    NEXT = 5
 
 
 LIMITS = {
@@ -39,9 +39,8 @@ LIMITS = {
     Segment.UNDERSTOOD: 40,
     Segment.ENTITIES: 24,
     Segment.RESPONSE: 40,
-    Segment.NEXT: 20,
 }
-"""Tokens a field may have; at most 227 a turn with the special tokens."""
+"""Tokens a field may have; at most 206 a turn with the special tokens."""
 
 CHARACTER_LIMIT = 4_096
 """Characters of a field that are tokenised, half from its head and half from its tail."""
@@ -66,11 +65,10 @@ class TurnTokenizer:
     `tokenizer` is any tokenizer of the `tokenizers` library whose vocabulary has the special tokens of RoBERTa.
     """
 
-    def __init__(self, tokenizer: Tokenizer, segments: Iterable[Segment] = tuple(Segment)) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self._segments = frozenset(segments) | {Segment.USER}
         self._begin, self._end, self.pad_id, self.mask_id = (
             self._special(token) for token in ("<s>", "</s>", "<pad>", "<mask>")
         )
@@ -83,7 +81,7 @@ class TurnTokenizer:
 
     def dialogues(self, dialogues: Sequence[Dialogue]) -> list[list[TokenizedTurn]]:
         """Every turn of every dialogue, in order."""
-        fields = [[self._fields(dialogue, index) for index in range(len(dialogue.turns))] for dialogue in dialogues]
+        fields = [[_fields(turn) for turn in dialogue.turns] for dialogue in dialogues]
         distinct = {text: None for turns in fields for turn in turns for _, text in turn}
         encodings = self._encode(list(distinct))
         return [[self._join(turn, encodings) for turn in turns] for turns in fields]
@@ -100,24 +98,6 @@ class TurnTokenizer:
             text: (encoding, len(short) < len(text))
             for text, short, encoding in zip(texts, clipped, encodings, strict=True)
         }
-
-    def _fields(self, dialogue: Dialogue, index: int) -> list[tuple[Segment, str]]:
-        turn = dialogue.turns[index]
-        following = dialogue.turns[index + 1] if index + 1 < len(dialogue.turns) else None
-        heard = [each.text for each in turn.asr[1:4] if each.text != turn.text]
-        fields = [
-            (Segment.USER, turn.text or ""),
-            (Segment.ALTERNATIVES, " / ".join(heard)),
-            (Segment.UNDERSTOOD, " / ".join(_frame(each) for each in turn.nlu[:2])),
-            (Segment.ENTITIES, _entities(turn)),
-            (Segment.RESPONSE, (turn.response.text or "") if turn.response else ""),
-            (Segment.NEXT, (following.text or "") if following else ""),
-        ]
-        return [
-            (segment, text)
-            for segment, text in fields
-            if segment is Segment.USER or (text and segment in self._segments)
-        ]
 
     def _join(self, fields: list[tuple[Segment, str]], encodings: dict[str, tuple[Encoding, bool]]) -> TokenizedTurn:
         ids = [self._begin]
@@ -157,6 +137,18 @@ def _clip(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", errors="replace").decode("utf-8")
 
 
+def _fields(turn: Turn) -> list[tuple[Segment, str]]:
+    heard = [each.text for each in turn.asr[1:4] if each.text != turn.text]
+    fields = [
+        (Segment.USER, turn.text or ""),
+        (Segment.ALTERNATIVES, " / ".join(heard)),
+        (Segment.UNDERSTOOD, " / ".join(_frame(each) for each in turn.nlu[:2])),
+        (Segment.ENTITIES, _entities(turn)),
+        (Segment.RESPONSE, _response(turn.response) if turn.response else ""),
+    ]
+    return [(segment, text) for segment, text in fields if segment is Segment.USER or text]
+
+
 def _frame(hypothesis: NluHypothesis) -> str:
     slots = ", ".join(f"{words(slot.name)} = {slot.value}" for slot in hypothesis.slots)
     intent = " ".join(words(name) for name in (hypothesis.domain, hypothesis.intent) if name)
@@ -168,3 +160,8 @@ def _entities(turn: Turn) -> str:
         f"{words(each.slot)} = {each.value or ''} is {each.name or each.entity_id or 'nothing'}"
         for each in turn.entities[:3]
     )
+
+
+def _response(response: Response) -> str:
+    done = words(response.action) if response.action else ""
+    return ": ".join(filter(None, (done, response.text)))

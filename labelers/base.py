@@ -4,7 +4,7 @@ A labeler chooses, for each of M questions (a turn, a goal, a token), one of K a
 score (`logits`) and which is annotated (`targets`); the loss, the temperature, the abstention threshold and, where
 there is one, the point of decision follow from these two for all labelers alike.
 
-Dimensions: N turns (of all dialogues of a batch, one after the other), D turn state width, U user tokens,
+Dimensions: N turns (of all dialogues of a batch, one after the other), D turn state width, K tokens of the users,
 E token width, I intents, S slots of the ontology.
 """
 
@@ -110,11 +110,11 @@ class Encoded(NamedTuple):
     categories: Tensor
     """(N, C), 0 where missing"""
     user_tokens: Tensor
-    """(N, U, E)"""
-    user_mask: Tensor
-    """(N, U), True where there is a token"""
+    """(K, E) states of the users' tokens, one turn after the other"""
+    user_starts: npt.NDArray[np.int64]
+    """(N + 1,) where in `user_tokens` those of each turn begin, and the last of them end"""
     user_offsets: list[npt.NDArray[np.int64]]
-    """for each turn (≤ U, 2): characters of its text"""
+    """for each turn (tokens, 2): characters of its text"""
     ontology: EncodedOntology
     pairs: Tensor
     """(P, E) vectors of `pair_texts`"""

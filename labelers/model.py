@@ -33,8 +33,8 @@ from encoders import narrow
 from encoders.batching import WINDOWS, batches
 from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
 from encoders.features import turn_features
-from encoders.packing import packs
-from encoders.text import Segment, TokenizedTurn, TurnTokenizer
+from encoders.packing import packs, ranges
+from encoders.text import TokenizedTurn, TurnTokenizer
 from encoders.turn import PackedTurns, TurnEncoder, TurnEncoderConfig
 from labelers.base import Encoded, EncodedOntology, Labeler, LabelerConfig
 from labelers.failure_point import FailurePointLabel, FailurePointLabeler
@@ -49,7 +49,7 @@ from schemas.log import Dialogue, FailurePoint
 from schemas.ontology import Intent, Ontology, SlotType, words
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 TURN_BUDGET = 512
 """Padded turns of a batch of windows."""
 CACHED_PAIRS = 16_384
@@ -68,8 +68,6 @@ class ModelConfig:
 
     turn: TurnEncoderConfig
     dialogue: DialogueEncoderConfig = field(default_factory=DialogueEncoderConfig)
-    segments: tuple[int, ...] = tuple(int(segment) for segment in Segment)
-    """which fields of a turn the words encoder reads"""
 
     def __post_init__(self) -> None:
         if self.turn.width != self.dialogue.width:
@@ -85,7 +83,7 @@ class Model(nn.Module):
         self.ontology = ontology
         """what the model was trained on; used where a log says nothing of its own ontology"""
         self.version = ""
-        self.tokenizer = TurnTokenizer(tokenizer, (Segment(each) for each in config.segments))
+        self.tokenizer = TurnTokenizer(tokenizer)
         self.turn_encoder = TurnEncoder(config.turn)
         self.dialogue_encoder = DialogueEncoder(config.dialogue)
         shared = LabelerConfig(config.turn.width, self.turn_encoder.words.config.hidden_size, config.turn.dropout)
@@ -169,7 +167,7 @@ class Model(nn.Module):
         features = [turn_features(dialogue) for dialogue in dialogues]
         numbers = torch.from_numpy(np.concatenate([each.numbers for each in features])).to(self.device)
         categories = torch.from_numpy(np.concatenate([each.categories for each in features])).to(self.device)
-        vectors, user_tokens, user_mask = self._encode_turns(turns, numbers, categories)
+        vectors, user_tokens = self._encode_turns(turns, numbers, categories)
         first = np.cumsum([0, *(len(each) for each in tokenized)]).tolist()[:-1]
         pairs = sorted(
             {
@@ -186,7 +184,7 @@ class Model(nn.Module):
             numbers=numbers,
             categories=categories,
             user_tokens=user_tokens,
-            user_mask=user_mask,
+            user_starts=np.cumsum([0, *(len(turn.user_offsets) for turn in turns)]),
             user_offsets=[turn.user_offsets for turn in turns],
             ontology=names,
             pairs=self._encode_pairs(pairs),
@@ -196,34 +194,33 @@ class Model(nn.Module):
 
     def _encode_turns(
         self, turns: Sequence[TokenizedTurn], numbers: Tensor, categories: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, D) vectors, (N, U, E) states of the users' tokens, (N, U) their mask."""
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) vectors, and (K, E) states of the users' tokens, one turn after the other."""
         device = self.device
         # The same fields make the same tokens: they are encoded once.
         rows: dict[tuple[bytes, bytes], int] = {}
-        of = torch.tensor([rows.setdefault((each.ids.tobytes(), each.segments.tobytes()), len(rows)) for each in turns])
+        of = np.array([rows.setdefault((each.ids.tobytes(), each.segments.tobytes()), len(rows)) for each in turns])
         distinct: list[TokenizedTurn] = [turns[0]] * len(rows)
         for row, turn in zip(of.tolist(), turns, strict=True):
             distinct[row] = turn
-        longest = max(len(turn.user_offsets) for turn in turns)
-        places = torch.arange(1, 1 + longest, device=device)
+        counts = np.array([len(turn.user_offsets) for turn in distinct])
         pooled: list[Tensor] = []
         tokens: list[Tensor] = []
-        order: list[npt.NDArray[np.int64]] = []
+        packed_in: list[npt.NDArray[np.int64]] = []
         for indexes, packing in packs([len(turn.ids) for turn in distinct], device):
             packed = PackedTurns.of([distinct[index] for index in indexes], packing, self.tokenizer.pad_id)
             states = self.turn_encoder.tokens(packed)
             pooled.append(self.turn_encoder.pool(states, packed))
-            starts = torch.from_numpy(packing.starts).to(device)
-            # Past a turn's own tokens these are another's: `user_mask` says so.
-            tokens.append(states[(starts[:, None] + places).clamp_max(packing.size - 1)])
-            order.append(indexes)
+            # The user's tokens come after `<s>`.
+            tokens.append(states[torch.from_numpy(ranges(packing.starts + 1, counts[indexes])).to(device)])
+            packed_in.append(indexes)
         # Back in the order of the turns.
-        back = torch.from_numpy(np.argsort(np.concatenate(order)))[of].to(device)
-        counts = torch.tensor([len(turn.user_offsets) for turn in turns], device=device)
-        user_mask = places[None, :] <= counts[:, None]
-        vectors = self.turn_encoder(torch.cat(pooled)[back], numbers, categories)
-        return vectors, torch.cat(tokens)[back], user_mask
+        order = np.concatenate(packed_in)
+        back = np.argsort(order)[of]
+        starts = np.cumsum(counts[order]) - counts[order]
+        users = torch.from_numpy(ranges(starts[back], counts[of])).to(device)
+        vectors = self.turn_encoder(torch.cat(pooled)[torch.from_numpy(back).to(device)], numbers, categories)
+        return vectors, torch.cat(tokens)[users]
 
     def encode_turns_in_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
         """(N, D) turn vectors → (N, D) turn states, window by window."""
@@ -387,7 +384,6 @@ def config_from_json(stored: dict[str, Any]) -> ModelConfig:
     return ModelConfig(
         turn=TurnEncoderConfig(**stored["turn"]),
         dialogue=DialogueEncoderConfig(**stored["dialogue"]),
-        segments=tuple(stored["segments"]),
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.hypotheses import posterior
+from encoders.packing import ranges
 from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
 from labelers.intent import IntentLabel
 from schemas.labels import Label, SlotLabel
@@ -54,8 +55,16 @@ class _Proposals(NamedTuple):
     sources: list[list[float]]
 
 
+class _Span(NamedTuple):
+    """User tokens start … end - 1 of a turn."""
+
+    turn: int
+    start: int
+    end: int
+
+
 class SlotLabeler(Labeler):
-    """Spans: (N, U, E) and (N, D) → (N * U, 3). Proposals: (P, 2). Names: one of S a span.
+    """Spans: (K, E) and (N, D) → (K, 3). Proposals: (P, 2). Names: one of S a span.
 
     Temperature and threshold are of the slots that are found, whatever their source: of the probability that a slot is
     one, with this name and value.
@@ -76,27 +85,25 @@ class SlotLabeler(Labeler):
         self.proposal = nn.Linear(config.token_width, config.width)
 
     def logits(self, encoded: Encoded) -> Tensor:
-        tokens = encoded.user_tokens[encoded.user_mask].to(self.token.weight.dtype)
+        tokens = encoded.user_tokens.to(self.token.weight.dtype)
         # What a token is depends on what was asked before, which the turn's state knows.
-        states = self.state(encoded.states)[encoded.user_mask.nonzero()[:, 0]]
-        known = self.tags(self.dropout(functional.gelu(self.token(tokens) + states)))
-        tags = known.new_zeros(*encoded.user_mask.shape, 3)
-        tags[encoded.user_mask] = known
-        return torch.flatten(tags, 0, 1)
+        counts = torch.from_numpy(np.diff(encoded.user_starts)).to(tokens.device)
+        states = self.state(encoded.states).repeat_interleave(counts, dim=0)
+        return self.tags(self.dropout(functional.gelu(self.token(tokens) + states)))  # type: ignore[no-any-return]
 
     def targets(self, encoded: Encoded) -> Tensor:
-        targets = torch.full(encoded.user_mask.shape, IGNORE)
-        for row, turn in enumerate(_turns(encoded)):
+        targets = torch.full((len(encoded.user_tokens),), IGNORE)
+        for turn, offsets, start in zip(_turns(encoded), encoded.user_offsets, encoded.user_starts[:-1], strict=True):
             if turn.annotation is None or turn.annotation.slots is None:
                 continue
-            offsets = encoded.user_offsets[row]
-            targets[row, : len(offsets)] = OUTSIDE
+            of_turn = targets[start : start + len(offsets)]
+            of_turn[:] = OUTSIDE
             for slot in turn.annotation.slots:
                 tokens = _tokens_of(slot, offsets)
                 if tokens:
-                    targets[row, tokens] = INSIDE
-                    targets[row, tokens[0]] = BEGIN
-        return targets.flatten().to(encoded.states.device)
+                    of_turn[tokens] = INSIDE
+                    of_turn[tokens[0]] = BEGIN
+        return targets.to(encoded.states.device)
 
     def loss(self, encoded: Encoded) -> Tensor:
         return super().loss(encoded) + self._name_loss(encoded) + self._proposal_loss(encoded)
@@ -123,48 +130,35 @@ class SlotLabeler(Labeler):
     # Spans
 
     def _spans(self, encoded: Encoded, intents: Sequence[IntentLabel]) -> list[list[SlotLabel]]:
-        n, u = encoded.user_mask.shape
-        slots: list[list[SlotLabel]] = [[] for _ in range(n)]
-        if not encoded.ontology.slots or not u:
+        slots: list[list[SlotLabel]] = [[] for _ in encoded.user_offsets]
+        if not encoded.ontology.slots:
             return slots
-        confidence, tags = torch.softmax(self.logits(encoded).float(), dim=-1).view(n, u, 3).max(dim=-1)
-        tags = torch.where(encoded.user_mask, tags, torch.full_like(tags, OUTSIDE))
-        begins = tags == BEGIN
-        # A value may also begin with INSIDE where the tagger was unsure of its first token.
-        previous = functional.pad(tags[:, :-1], (1, 0), value=OUTSIDE)
-        begins |= (tags == INSIDE) & (previous == OUTSIDE)
+        confidence, tags = torch.softmax(self.logits(encoded).float(), dim=-1).max(dim=-1)
         reachable = encoded.reachable
-        begins &= torch.tensor([bool(reach.slots) for reach in reachable], device=begins.device)[:, None]
-        places = begins.nonzero().tolist()
-        if not places:
+        spans = [span for span in _tagged(tags.cpu().numpy(), encoded.user_starts) if reachable[span.turn].slots]
+        if not spans:
             return slots
-        rows = tags.tolist()
-        spans = []
-        for row, start in places:
-            end = start + 1
-            while end < u and rows[row][end] == INSIDE:
-                end += 1
-            spans.append((row, start, end))
         sures: list[float] = []
         names: list[int] = []
         turns = _turns(encoded)
-        places = [_place(turns[row], encoded.user_offsets[row], start, end) for row, start, end in spans]
+        places = [_place(turns[each.turn], encoded.user_offsets[each.turn], each.start, each.end) for each in spans]
         for index in range(0, len(spans), _SPANS):
             part = spans[index : index + _SPANS]
             values = [
-                (turns[row].text or "")[first:last]
-                for (row, _, _), (first, last) in zip(part, places[index : index + _SPANS], strict=True)
+                (turns[each.turn].text or "")[first:last]
+                for each, (first, last) in zip(part, places[index : index + _SPANS], strict=True)
             ]
-            rows = [row for row, _, _ in part]
+            rows = [each.turn for each in part]
             allowed = _allowed(
                 encoded.ontology, [reachable[row] for row in rows], [intents[row] for row in rows], values
             )
             decided = torch.softmax(self._name_logits(encoded, part) + allowed, dim=-1).max(dim=-1)
             sures += decided.values.tolist()
             names += decided.indices.tolist()
-        lowest = torch.stack([confidence[row, start:end].min() for row, start, end in spans])
-        sures = self.probabilities(scores(torch.tensor(sures, device=lowest.device) * lowest))[:, 1].tolist()
-        for (row, _, _), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
+        tokens, begins = _tokens(encoded, spans)
+        lowest = torch.from_numpy(np.minimum.reduceat(confidence.cpu().numpy()[tokens], begins))
+        sures = self.probabilities(scores(torch.tensor(sures) * lowest))[:, 1].tolist()
+        for (row, *_), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
             if before is not None and first < before:
                 continue  # another piece of a word that is a value already
@@ -179,12 +173,13 @@ class SlotLabeler(Labeler):
             )
         return slots
 
-    def _name_logits(self, encoded: Encoded, spans: list[tuple[int, int, int]]) -> Tensor:
+    def _name_logits(self, encoded: Encoded, spans: Sequence[_Span]) -> Tensor:
         """(spans, S)."""
         dtype = self.span.weight.dtype
-        rows = torch.tensor([row for row, _, _ in spans], device=encoded.states.device)
-        tokens = torch.stack([encoded.user_tokens[row, start:end].mean(dim=0) for row, start, end in spans])
-        spanned = self.span(torch.cat([tokens.to(dtype), encoded.states[rows]], dim=-1))
+        rows = torch.tensor([each.turn for each in spans], device=encoded.states.device)
+        tokens, begins = (torch.from_numpy(each).to(rows.device) for each in _tokens(encoded, spans))
+        means = functional.embedding_bag(tokens, encoded.user_tokens.float(), begins, mode="mean")
+        spanned = self.span(torch.cat([means.to(dtype), encoded.states[rows]], dim=-1))
         names = self.name(encoded.ontology.slot_vectors.to(dtype))
         cosine = functional.normalize(spanned.float(), dim=-1) @ functional.normalize(names.float(), dim=-1).T
         return self.scale.exp().clamp(max=100) * cosine
@@ -196,7 +191,7 @@ class SlotLabeler(Labeler):
             for slot in (turn.annotation.slots or []) if turn.annotation else []:
                 tokens = _tokens_of(slot, encoded.user_offsets[row])
                 if tokens and slot.name in index:
-                    spans.append((row, tokens[0], tokens[-1] + 1))
+                    spans.append(_Span(row, tokens[0], tokens[-1] + 1))
                     names.append(index[slot.name])
         if not spans:
             return encoded.states.sum() * 0.0
@@ -285,6 +280,25 @@ def _proposals(encoded: Encoded) -> _Proposals:
                 found.keys.append(key)
                 found.sources.append(known)
     return found
+
+
+def _tagged(tags: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> list[_Span]:
+    """The spans that (K,) tags name, of turns whose tokens begin at `starts`, (N + 1,)."""
+    is_first = np.zeros(len(tags), dtype=bool)
+    is_first[starts[:-1][np.diff(starts) > 0]] = True
+    # A value may also begin with INSIDE where the tagger was unsure of its first token.
+    (begins,) = ((tags == BEGIN) | ((tags == INSIDE) & (is_first | (np.roll(tags, 1) == OUTSIDE)))).nonzero()
+    (stops,) = np.append((tags != INSIDE) | is_first, True).nonzero()
+    ends = stops[np.searchsorted(stops, begins, side="right")]
+    turns = np.searchsorted(starts, begins, side="right") - 1
+    return [_Span(*each) for each in np.stack([turns, begins - starts[turns], ends - starts[turns]], axis=1).tolist()]
+
+
+def _tokens(encoded: Encoded, spans: Sequence[_Span]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows in `user_tokens` of all tokens of these spans, and where among them each span begins."""
+    turns, starts, ends = np.array(spans).T
+    lengths = ends - starts
+    return ranges(encoded.user_starts[turns] + starts, lengths), np.cumsum(lengths) - lengths
 
 
 def _allowed(

@@ -4,14 +4,16 @@
   (`labelers.learning` says how it is learned).
 - Turns without an annotated failure point can have a noisy target, learned from feedback (`labelers.label_model`):
   they add a further term to the loss of the failure point, with a weight of their own.
-- Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599); the point of decision, of a labeler that
-  has one: the best F1 of its positive answers, as a mean over the sources; and the threshold below which a labeler
-  abstains: the lowest confidence at which what is kept has the asked-for precision.
+- Calibration: one temperature a labeler (Guo et al. 2017, arXiv:1706.04599), with the least loss as a mean over the
+  sources; the point of decision, of a labeler that has one: the best F1 of its positive answers, as a mean over the
+  sources, too; and the threshold below which a labeler abstains: the lowest confidence at which what is kept has the
+  asked-for precision.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -225,12 +227,11 @@ class _Answered(NamedTuple):
 
 
 def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: float) -> dict[str, float]:
-    everything = [each for source in sources for each in source]
-    _set_temperature(labeler, everything)
+    _set_temperature(labeler, sources)
     if labeler.positive is not None:
         _set_decision(labeler, labeler.positive, sources)
     confidence, right = [], []
-    for scores, answers in everything:
+    for scores, answers in itertools.chain(*sources):
         probabilities = labeler.probabilities(scores)
         given = labeler.choose(probabilities)
         confidence.append(probabilities.gather(1, given[:, None])[:, 0])
@@ -242,28 +243,31 @@ def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) 
     """Of a slot it is not asked which one it is, but whether one that was found is right; None where none was."""
     before = float(model.slots.temperature)
     model.slots.temperature.fill_(1.0)
-    confidence: list[float] = []
-    right: list[bool] = []
-    for _, encoded in _encoded(model, sources):
-        found = model.slots.decode(encoded, model.intent.decode(encoded))
-        sure, correct = model.slots.graded(encoded, found)
-        confidence += sure
-        right += correct
-    if not confidence:
+    found: list[list[tuple[float, bool]]] = [[] for _ in sources]
+    for number, encoded in _encoded(model, sources):
+        slots_of_turns = model.slots.decode(encoded, model.intent.decode(encoded))
+        found[number] += zip(*model.slots.graded(encoded, slots_of_turns), strict=True)
+    annotated = [torch.tensor(each, dtype=torch.float32) for each in found if each]
+    if not annotated:
         model.slots.temperature.fill_(before)
         return None
-    asked = _Answered(slots.scores(torch.tensor(confidence)), torch.tensor(right).long())
-    _set_temperature(model.slots, [asked])
-    return _set_threshold(model.slots, model.slots.probabilities(asked.scores)[:, 1], torch.tensor(right), precision)
+    asked = [[_Answered(slots.scores(each[:, 0]), each[:, 1].long())] for each in annotated]
+    _set_temperature(model.slots, asked)
+    sure = torch.cat([model.slots.probabilities(each.scores)[:, 1] for (each,) in asked])
+    return _set_threshold(model.slots, sure, torch.cat(annotated)[:, 1] > 0, precision)
 
 
-def _set_temperature(labeler: Labeler, asked: Sequence[_Answered]) -> None:
+def _set_temperature(labeler: Labeler, sources: Sequence[Sequence[_Answered]]) -> None:
     candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
-    losses = [
-        sum(float(functional.cross_entropy(each.scores / temperature, each.answers, reduction="sum")) for each in asked)
-        for temperature in candidates
-    ]
-    labeler.temperature.fill_(float(candidates[int(np.argmin(losses))]))
+    losses = torch.zeros(len(candidates))
+    for source in sources:
+        # The mean of each: the largest log is not more like the user's than the smallest.
+        of_source = [
+            sum(float(functional.cross_entropy(each.scores / t, each.answers, reduction="sum")) for each in source)
+            for t in candidates
+        ]
+        losses += torch.tensor(of_source) / sum(len(each.answers) for each in source)
+    labeler.temperature.fill_(float(candidates[losses.argmin()]))
 
 
 def _set_threshold(labeler: Labeler, sure: Tensor, right: Tensor, precision: float) -> dict[str, float]:

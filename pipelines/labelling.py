@@ -9,8 +9,10 @@ becomes a row of `rejected`.
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import functools
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,8 +66,20 @@ def label_chunk(chunk: Chunk, work: Work) -> None:
     if not staging.is_finished(chunk.id):
         result = _label_chunk(chunk, work)
         staging.write_json(staging.result(chunk.id), result)
+        _give_back_memory()
     if chunk.spooled:
         storage.delete([chunk.path])
+
+
+def _give_back_memory() -> None:
+    """Gives the memory that a chunk no longer needs back to the system.
+
+    The C library and Arrow keep what is freed. As chunks are never quite alike, that becomes more from chunk to chunk:
+    a fifth more after a hundred thousand turns.
+    """
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:

@@ -54,7 +54,10 @@ def test_a_turn_with_everything_lacks_nothing() -> None:
                 ),
                 NluHypothesis(intent="text", score=0.2),
             ],
-            entities=[EntityResolution(slot="who", score=0.6), EntityResolution(slot="who", score=0.5)],
+            entities=[
+                EntityResolution(slot="who", value="anna", name=name, score=score)
+                for name, score in (("Anna K", 0.6), ("Hanna", 0.5))
+            ],
             response=Response(text="calling anna", action="call", status="success"),
             barge_in=False,
             feedback=ExplicitFeedback.NEGATIVE,

@@ -33,7 +33,7 @@ FULL = Turn(
     asr=[AsrHypothesis(text="call anna"), AsrHypothesis(text="call hanna")],
     nlu=[NluHypothesis(domain="phone", intent="CallPerson", slots=[Slot(name="contact", value="anna")])],
     entities=[EntityResolution(slot="contact", value="anna", name="Anna K")],
-    response=Response(text="calling"),
+    response=Response(text="calling", action="startCall"),
 )
 
 
@@ -45,8 +45,7 @@ def test_each_field_has_its_segment(tokenizer: Tokenizer) -> None:
         Segment.ALTERNATIVES: "callhanna",
         Segment.UNDERSTOOD: "phonecallperson:contact=anna",
         Segment.ENTITIES: "contact=annaisannak",
-        Segment.RESPONSE: "calling",
-        Segment.NEXT: "no",
+        Segment.RESPONSE: "startcall:calling",
     }
 
 
@@ -56,10 +55,9 @@ def test_a_field_that_the_log_lacks_leaves_no_token(tokenizer: Tokenizer) -> Non
     assert tokenizer.decode(tokenized.ids.tolist(), skip_special_tokens=False).split() == ["<s>", "hi", "</s>"]
 
 
-def test_only_the_asked_for_segments_are_read(tokenizer: Tokenizer) -> None:
-    dialogue = validate(Dialogue(dialogue_id="a", turns=[FULL]))
-    ((tokenized,),) = TurnTokenizer(tokenizer, [Segment.RESPONSE]).dialogues([dialogue])
-    assert set(tokenized.segments.tolist()) == {Segment.USER, Segment.RESPONSE}
+def test_an_action_without_words_is_read(tokenizer: Tokenizer) -> None:
+    (tokenized,) = _tokenize(tokenizer, Turn(text="hi", response=Response(action="start_call")))
+    assert _said(tokenized, tokenizer, Segment.RESPONSE) == "startcall"
 
 
 @pytest.mark.parametrize(

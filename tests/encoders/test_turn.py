@@ -44,7 +44,7 @@ def _of(features: FeatureEncoder, index: int, value: float) -> torch.Tensor:
 
 @torch.inference_mode()
 def test_a_turn_without_user_or_response_gives_a_finite_vector(encoder: TurnEncoder) -> None:
-    turn = TokenizedTurn(np.array([0]), np.array([Segment.NEXT]), np.zeros((0, 2), np.int64), False)
+    turn = TokenizedTurn(np.array([0]), np.array([Segment.ENTITIES]), np.zeros((0, 2), np.int64), False)
     ((_, packing),) = packs([1], torch.device("cpu"))
     packed = PackedTurns.of([turn], packing, 1)
     words = encoder.pool(encoder.tokens(packed), packed)

@@ -242,6 +242,14 @@ def test_spans_read_as_the_text_does(
     assert {slot.name for slot in label.slots} <= {"artist"}
 
 
+@torch.no_grad()
+def test_a_value_ends_with_its_turn(model: Model, encode: Encode, fixed: type[torch.nn.Module]) -> None:
+    _tagged(model, fixed, "OOB" + "IOI")
+    dialogue = _dialogue(*(Turn(asr=[AsrHypothesis(text=text)]) for text in ("a b c", "", "x y z")))
+    labels = _slots(model, encode([dialogue]))
+    assert [[slot.value for slot in label.slots] for label in labels] == [["c"], [], ["x", "z"]]
+
+
 def _proposing() -> Dialogue:
     heard = [
         NluHypothesis(slots=[Slot(name="requested", value="phone"), Slot(name="food", value="Thai")], score=0.6),
