@@ -156,8 +156,9 @@ class SlotLabeler(Labeler):
             sures += decided.values.tolist()
             names += decided.indices.tolist()
         tokens, begins = _tokens(encoded, spans)
-        lowest = torch.from_numpy(np.minimum.reduceat(confidence.cpu().numpy()[tokens], begins))
-        sures = self.probabilities(scores(torch.tensor(sures) * lowest))[:, 1].tolist()
+        lowest = np.minimum.reduceat(confidence.cpu().numpy()[tokens], begins)
+        together = torch.from_numpy(np.array(sures, dtype=np.float32) * lowest).to(confidence.device)
+        sures = self.probabilities(scores(together))[:, 1].tolist()
         for (row, *_), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
             if before is not None and first < before:
