@@ -71,10 +71,10 @@ class Grounding(NamedTuple):
         others = []
         for each in turn.entities:
             name = _words(clip(each.name))
-            if each.slot in taken:
-                others.append(name)
-            else:
+            if each.slot not in taken:
                 taken[each.slot] = _words(clip(each.value)), name
+            elif name:
+                others.append(name)
         return cls(
             text=_words(clip(turn.text)),
             response=response,

@@ -51,7 +51,8 @@ def test_of_several_slots_the_worst_counts() -> None:
 
 
 def test_what_is_said_next_is_looked_for_among_the_other_entities() -> None:
-    lights = [EntityResolution(slot="device", value="light", name=f"{room} light") for room in ("hallway", "kitchen")]
+    names = ("hallway light", None, "kitchen light")
+    lights = [EntityResolution(slot="device", value="light", name=name) for name in names]
     row = _of(
         _asked("light on", slot="light", entities=lights, response=Response(text="Hallway or bedroom?")),
         Turn(text="kitchen"),
