@@ -49,7 +49,7 @@ from schemas.log import Dialogue, FailurePoint
 from schemas.ontology import Intent, Ontology, SlotType, words
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = "config.json", "model.safetensors", "tokenizer.json", "manifest.json"
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 TURN_BUDGET = 512
 """Padded turns of a batch of windows."""
 CACHED_PAIRS = 16_384

@@ -31,6 +31,8 @@ class RephraseLabeler(Labeler):
     """(N, D) → (N, BACK + 1)."""
 
     label = Label.REPHRASE
+    positive = slice(1, None)
+    """the turns that it may ask again: first it is decided whether it is a rephrase, then of which of them"""
 
     def __init__(self, config: LabelerConfig) -> None:
         super().__init__()
@@ -48,14 +50,17 @@ class RephraseLabeler(Labeler):
     def decode(self, encoded: Encoded) -> list[list[RephraseLabel]]:
         """For each dialogue one decision a turn."""
         probabilities = self.probabilities(self.logits(encoded)).cpu()
+        backs = self.choose(probabilities)
+        abstained = probabilities.gather(1, backs[:, None])[:, 0] < float(self.threshold)
         decided = []
         for first, dialogue in zip(encoded.first, encoded.dialogues, strict=True):
-            rows = probabilities[first : first + len(dialogue.turns)]
-            confidence, back = rows.max(dim=-1)
+            part = slice(first, first + len(dialogue.turns))
             decided.append(
                 [
-                    RephraseLabel(index - k if 0 < k <= index else None, sure < float(self.threshold))
-                    for index, (k, sure) in enumerate(zip(back.tolist(), confidence.tolist(), strict=True))
+                    RephraseLabel(index - back if 0 < back <= index else None, unsure)
+                    for index, (back, unsure) in enumerate(
+                        zip(backs[part].tolist(), abstained[part].tolist(), strict=True)
+                    )
                 ]
             )
         return decided

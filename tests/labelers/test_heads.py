@@ -12,6 +12,7 @@ from labelers.base import IGNORE, Encoded
 from labelers.failure_point import POINTS
 from labelers.intent import IntentLabel
 from labelers.model import Model
+from labelers.rephrase import RephraseLabel
 from labelers.slots import SlotsLabel, proposed
 from schemas.log import (
     AsrHypothesis,
@@ -201,6 +202,20 @@ def test_a_rephrase_names_the_turn_and_never_one_before_the_dialogue(
     model.rephrase.scorer = fixed([[0, 0, 9.0, 0, 0], [0, 9.0, 0, 0, 0], [0, 0, 9.0, 0, 0], [9.0, 0, 0, 0, 0]])
     (labels,) = model.rephrase.decode(encode([_plain(4)]))
     assert [label.rephrase_of for label in labels] == [None, 0, 0, None]
+
+
+@torch.no_grad()
+def test_which_turn_is_asked_again_may_be_open_where_it_is_sure_that_one_is(
+    model: Model, encode: Encode, fixed: type[torch.nn.Module]
+) -> None:
+    shares = torch.tensor([0.4, 0.25, 0.35, 1e-9, 1e-9]).log().tolist()
+    model.rephrase.scorer = fixed([shares] * 4)
+    model.rephrase.threshold.fill_(0.5)
+    (labels,) = model.rephrase.decode(encode([_plain(4)]))
+    assert labels[3] == RephraseLabel(1, abstained=True)
+    model.rephrase.decision.fill_(0.7)
+    (labels,) = model.rephrase.decode(encode([_plain(4)]))
+    assert labels[3] == RephraseLabel(None, abstained=True)
 
 
 # Slots

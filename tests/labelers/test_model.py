@@ -272,7 +272,7 @@ def _replaced(folder: Path, name: str, content: bytes) -> None:
         *((lambda folder, name=name: (folder / name).unlink(), f"lacks {name}") for name in (TOKENIZER, MANIFEST)),
         (lambda folder: _flip(folder / WEIGHTS), f"{WEIGHTS} is not the file that was saved"),
         (lambda folder: _flip(folder / TOKENIZER), f"{TOKENIZER} is not the file that was saved"),
-        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 6"),
+        (lambda folder: _configured(folder, format_version=99), "is of model format 99, this Faultline reads format 7"),
         (lambda folder: _configured(folder, model={}), "cannot be read"),
         (lambda folder: _replaced(folder, CONFIG, b"{}"), "cannot be read"),
         (lambda folder: _replaced(folder, WEIGHTS, b"junk" * 50), "header too large"),
