@@ -18,7 +18,7 @@ from rapidfuzz import fuzz
 
 from encoders import grounding
 from encoders.grounding import GROUNDING, Grounding
-from encoders.hypotheses import Hypotheses, Pair, clip, posterior
+from encoders.hypotheses import Hypotheses, Pair, clip, posterior, response_text
 from schemas.log import AsrHypothesis, Dialogue, NluHypothesis, Turn
 
 MISSING = math.nan
@@ -152,8 +152,8 @@ class _Row:
         self.next = turns[index + 1] if index + 1 < len(turns) else None
         self.second_next = turns[index + 2] if index + 2 < len(turns) else None
         self.text = clip(self.turn.text)
-        self.response = _response_text(self.turn)
-        self.prompt = _response_text(self.previous) if self.previous else (dialogue.opening or "")
+        self.response = response_text(self.turn)
+        self.prompt = response_text(self.previous) if self.previous else (dialogue.opening or "")
 
     def numbers(self) -> list[float]:
         turn, text, response = self.turn, self.text, self.response
@@ -207,11 +207,11 @@ class _Row:
             fuzz.token_sort_ratio(text, clip(self.second_next.text)) if self.second_next else MISSING,
             _frame_overlap(self.previous, turn),
             _frame_overlap(turn, self.next),
-            fuzz.ratio(_response_text(self.previous), response)
-            if self.previous and _response_text(self.previous) and response
+            fuzz.ratio(response_text(self.previous), response)
+            if self.previous and response_text(self.previous) and response
             else MISSING,
-            fuzz.ratio(response, _response_text(self.next))
-            if self.next and _response_text(self.next) and response
+            fuzz.ratio(response, response_text(self.next))
+            if self.next and response_text(self.next) and response
             else MISSING,
             self.index,
             len(self.dialogue.turns) - 1 - self.index,
@@ -231,7 +231,7 @@ class _Row:
         understood = bool(here.frames)
         after = following.first if following and following.frames else None
         new = after - first if after is not None else frozenset()
-        next_response = _response_text(self.next)
+        next_response = response_text(self.next)
         return [
             min((here.masses[pair] for pair in first), default=MISSING),
             max(others.values(), default=0.0) if understood else MISSING,
@@ -280,10 +280,6 @@ class _Row:
             "language",
         )
         return [category_id(field, value) for field, value in zip(fields, values, strict=True)]
-
-
-def _response_text(turn: Turn | None) -> str:
-    return clip(turn.response.text) if turn and turn.response else ""
 
 
 def _top(turn: Turn | None, field: str) -> str | None:

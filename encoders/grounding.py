@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
-from encoders.hypotheses import clip
+from encoders.hypotheses import clip, response_text
 from schemas.log import Turn
 from schemas.ontology import words
 
@@ -66,7 +66,7 @@ class Grounding(NamedTuple):
     def of(cls, turn: Turn) -> Grounding:
         """That of a validated turn."""
         top = turn.nlu[0] if turn.nlu else None
-        response = clip(turn.response.text) if turn.response else ""
+        response = response_text(turn)
         taken: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         others = []
         for each in turn.entities:

@@ -73,6 +73,11 @@ def clip(text: str | None) -> str:
     return (text or "")[:TEXT_LIMIT].lower()
 
 
+def response_text(turn: Turn | None) -> str:
+    """What of the turn's response is looked at, in lower case; empty where there is no turn or no response."""
+    return clip(turn.response.text) if turn and turn.response else ""
+
+
 def posterior(scores: Sequence[float]) -> list[float]:
     """Scores as weights that sum to 1: as they are if they are probabilities, else as log-probabilities."""
     if not scores:

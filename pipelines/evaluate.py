@@ -4,7 +4,8 @@ What is counted, and how, is said in `pipelines.scoring`, the scores in `labeler
 `pipelines.baselines` and `pipelines.own_turn`. The logs are labelled as `faultline label` labels them; of the parts
 that `pipelines.logs` divides them into, the test part is what neither training nor calibration has seen.
 
-The output folder gets `evaluation.json` (an `Evaluation`) and pictures of the failure points; the run goes to MLflow.
+The output folder gets `evaluation.json` (an `Evaluation`), pictures of the failure points, and every mistake
+(`pipelines.mistakes`); the run goes to MLflow, less the mistakes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -40,6 +42,7 @@ from pipelines.evaluation import (
 from pipelines.evaluation_plot import confusion_figure, coverage_figure, reliability_figure
 from pipelines.labelling import load_model
 from pipelines.logs import Part, annotate, dialogue_format, is_annotated, logged_ontology, part_of, read_logs
+from pipelines.mistakes import mistakes
 from pipelines.options import OptionParser, whole_number
 from pipelines.plan import find_sources
 from pipelines.scoring import (
@@ -76,6 +79,7 @@ from schemas.ontology import Ontology, OntologyError
 ALL = "all"
 """Every part."""
 EVALUATION = "evaluation.json"
+MISTAKES = "mistakes.parquet"
 OWN_TURN = "own_turn"
 """The baseline of `pipelines.own_turn`."""
 _PROGRESS_TURNS = 4_096
@@ -192,7 +196,15 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         coverage=[each for label, answers in graded.items() for each in coverages(label, answers)],
         reliability=[each for label, answers in graded.items() for each in reliability_bins(label, answers)],
     )
-    _log(settings, evaluation, _write(folder, evaluation, graded), console)
+    try:
+        pq.write_table(mistakes(dialogues, labels), folder / MISTAKES)
+        files = _write(folder, evaluation, graded)
+    except OSError as error:
+        raise UserError(
+            f"The evaluation cannot be written to --output {settings.output} ({error.strerror or error}): make room "
+            "there, or choose another folder."
+        ) from None
+    _log(settings, evaluation, files, console)
     return evaluation
 
 
@@ -555,7 +567,7 @@ def _parser() -> OptionParser:
         metavar="N",
         help="bootstrap resamples of the dialogues for the 95 %% intervals (default: %(default)s)",
     )
-    add("--output", required=True, metavar="DIR", help=f"folder for {EVALUATION} and the pictures")
+    add("--output", required=True, metavar="DIR", help=f"folder for {EVALUATION}, {MISTAKES} and the pictures")
     add("--threads", type=whole_number, default=None, metavar="N", help="CPU threads (default: all cores)")
     add("--mlflow-tracking-uri", metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline-evaluate", metavar="NAME", help="MLflow experiment (default: %(default)s)")

@@ -74,6 +74,14 @@ class Scored(NamedTuple):
     dialogues: int
 
 
+def annotated_turns(dialogues: Sequence[Dialogue]) -> Iterator[tuple[int, int, TurnAnnotation]]:
+    """Of each annotated turn the number of its dialogue, its place in that, and what is annotated."""
+    for number, dialogue in enumerate(dialogues):
+        for index, turn in enumerate(dialogue.turns):
+            if turn.annotation is not None:
+                yield number, index, turn.annotation
+
+
 # Failure points
 
 
@@ -91,10 +99,9 @@ class FailurePoints(NamedTuple):
     def of(cls, dialogues: Sequence[Dialogue]) -> FailurePoints:
         """Of these dialogues, in order."""
         annotated = [
-            (number, index, POINTS.index(turn.annotation.failure_point))
-            for number, dialogue in enumerate(dialogues)
-            for index, turn in enumerate(dialogue.turns)
-            if turn.annotation and turn.annotation.failure_point
+            (number, index, POINTS.index(annotation.failure_point))
+            for number, index, annotation in annotated_turns(dialogues)
+            if annotation.failure_point
         ]
         return cls(
             [number for number, _, _ in annotated],
@@ -229,18 +236,35 @@ def score_success(dialogues: Sequence[int], truth: Booleans, probability: Floats
 # Goals and rephrases
 
 
+def annotated_boundaries(dialogues: Sequence[Dialogue]) -> Iterator[tuple[int, int, bool]]:
+    """The number of the dialogue, the place in it, and whether the goal changes, of each turn after its dialogue's
+    first where that is annotated."""
+    for number, dialogue in enumerate(dialogues):
+        for index, goals in enumerate(pairwise(annotated_goals(dialogue)), start=1):
+            if None not in goals:
+                yield number, index, goals[0] != goals[1]
+
+
+def asked_rephrases(dialogues: Sequence[Dialogue]) -> Iterator[tuple[int, int, int]]:
+    """The number of the dialogue, the place in it, and how far back the turn is that is asked again (0: it is no
+    rephrase), of each turn where that is annotated or follows."""
+    for number, dialogue in enumerate(dialogues):
+        for index, back in enumerate(annotated_rephrases(dialogue)):
+            if back != IGNORE:
+                yield number, index, back
+
+
 def score_goal_boundaries(
     dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int
 ) -> dict[str, Scored | None]:
     """Of `goal_boundary` and `goal_change`."""
     places, truth, starts, changes = [], [], [], []
-    for number, (dialogue, labelled) in enumerate(zip(dialogues, labels, strict=True)):
-        for goals, turns in zip(pairwise(annotated_goals(dialogue)), pairwise(labelled.turns), strict=True):
-            if None not in goals:
-                places.append(number)
-                truth.append(goals[0] != goals[1])
-                starts.append(turns[1].is_goal_start)
-                changes.append(turns[0].goal_id != turns[1].goal_id)
+    for number, index, changed in annotated_boundaries(dialogues):
+        before, turn = labels[number].turns[index - 1 : index + 1]
+        places.append(number)
+        truth.append(changed)
+        starts.append(turn.is_goal_start)
+        changes.append(before.goal_id != turn.goal_id)
     return {
         "goal_boundary": _score_found(places, truth, starts, resamples),
         "goal_change": _score_found(places, truth, changes, resamples),
@@ -250,12 +274,10 @@ def score_goal_boundaries(
 def score_rephrases(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels], resamples: int) -> Scored | None:
     """Of whether a turn is a rephrase of an earlier one."""
     places, truth, predicted = [], [], []
-    for number, (dialogue, labelled) in enumerate(zip(dialogues, labels, strict=True)):
-        for back, turn in zip(annotated_rephrases(dialogue), labelled.turns, strict=True):
-            if back != IGNORE:
-                places.append(number)
-                truth.append(back > 0)
-                predicted.append(turn.rephrase_of is not None)
+    for number, index, back in asked_rephrases(dialogues):
+        places.append(number)
+        truth.append(back > 0)
+        predicted.append(labels[number].turns[index].rephrase_of is not None)
     return _score_found(places, truth, predicted, resamples)
 
 
@@ -278,12 +300,11 @@ def score_intents(
     `counts` says of an annotated turn whether it is asked about.
     """
     places, right, unsure = [], [], []
-    for number, dialogue in enumerate(dialogues):
-        for index, turn in enumerate(dialogue.turns):
-            if turn.annotation and turn.annotation.intent is not None and counts(turn.annotation):
-                places.append(number)
-                right.append(frames[number][index].intent == turn.annotation.intent)
-                unsure.append(abstained is not None and abstained[number][index])
+    for number, index, annotation in annotated_turns(dialogues):
+        if annotation.intent is not None and counts(annotation):
+            places.append(number)
+            right.append(frames[number][index].intent == annotation.intent)
+            unsure.append(abstained is not None and abstained[number][index])
     if not places:
         return None
     sample = Sample(places, resamples)
@@ -321,14 +342,13 @@ def score_items(
     `score_intents`.
     """
     places, compared, unsure = [], [], []
-    for number, dialogue in enumerate(dialogues):
-        for index, turn in enumerate(dialogue.turns):
-            if turn.annotation and turn.annotation.slots is not None and counts(turn.annotation):
-                truth = items(Frame(turn.annotation.intent, turn.annotation.slots))
-                said = items(frames[number][index])
-                places.append(number)
-                compared.append((len(truth & said), len(said - truth), len(truth - said)))
-                unsure.append(abstained is not None and abstained[number][index])
+    for number, index, annotation in annotated_turns(dialogues):
+        if annotation.slots is not None and counts(annotation):
+            truth = items(Frame(annotation.intent, annotation.slots))
+            said = items(frames[number][index])
+            places.append(number)
+            compared.append((len(truth & said), len(said - truth), len(truth - said)))
+            unsure.append(abstained is not None and abstained[number][index])
     if not any(right or missed for right, _, missed in compared):
         return None
     sample = Sample(places, resamples)

@@ -7,12 +7,14 @@ import errno
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -20,7 +22,7 @@ from encoders.features import NUMBERS
 from pipelines import evaluate, own_turn
 from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
 from pipelines.errors import UserError
-from pipelines.evaluate import EVALUATION, parse, run
+from pipelines.evaluate import EVALUATION, MISTAKES, parse, run
 from pipelines.evaluation import Evaluation, Graded, Score, coverages
 from pipelines.logs import read_logs
 from pipelines.scoring import (
@@ -350,6 +352,15 @@ def test_scores_and_confusion_tell_of_the_same_turns(evaluation: Evaluation) -> 
 
 
 @pytest.mark.slow
+def test_there_are_as_many_mistakes_as_the_scores_say(output: Path, evaluation: Evaluation) -> None:
+    found = Counter(pq.read_table(output / MISTAKES)["label"].to_pylist())
+    for label in ("failure_point", "success", "goal_success", "intent"):
+        (accuracy,) = find(evaluation, label=label, predictor="model", metric="accuracy")
+        assert accuracy.value is not None
+        assert found[label] == round(accuracy.questions * (1 - accuracy.value)) > 0, label
+
+
+@pytest.mark.slow
 def test_slices_add_up_to_all_turns(evaluation: Evaluation) -> None:
     slices = find(evaluation, predictor="model", metric="defect_f1", slice_by="device")
     assert len(slices) > 1
@@ -416,7 +427,8 @@ def test_the_run_is_in_mlflow(output: Path, evaluation: Evaluation) -> None:
     (logged,) = client.search_runs([experiment.experiment_id])
     (score,) = find(evaluation, label="failure_point", predictor="gradient_boosting", metric="macro_f1")
     assert logged.data.metrics["gradient_boosting/failure_point/macro_f1"] == pytest.approx(score.value)
-    assert {each.path for each in client.list_artifacts(logged.info.run_id)} >= {EVALUATION, "coverage.png"}
+    logged_files = {each.path for each in client.list_artifacts(logged.info.run_id)}
+    assert logged_files == {EVALUATION, "confusion.png", "reliability.png", "coverage.png"}, "no words of users"
 
 
 def mistake(*options: str) -> str:
@@ -463,6 +475,15 @@ def test_an_output_that_cannot_be_written_to_is_told_before_the_logs_are_labelle
         output.write_text("in the way")
     said = mistake("--input", str(LOGS), "--output", str(output), "--model", str(tiny_model_dir))
     assert said.startswith(f"Cannot write to --output {output} (")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, which is a full disk")
+def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path, tiny_model_dir: Path) -> None:
+    (tmp_path / MISTAKES).symlink_to("/dev/full")
+    options = ["--model", str(tiny_model_dir), "--resamples", "20", "--threads", "1"]
+    said = mistake("--input", str(LOGS), "--output", str(tmp_path), *options)
+    assert said.startswith(f"The evaluation cannot be written to --output {tmp_path} (")
+    assert "No space left" in said
 
 
 def no_permission(*_: Any, **__: Any) -> Any:
