@@ -183,12 +183,14 @@ def test_the_first_query_is_the_one_that_make_demo_shows() -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
-    """A folder that looks as a clone does after `make demo`, with a model of the smallest size."""
+    """A folder that looks as a clone does after `make demo` and an evaluation, with a model of the smallest size."""
     folder = tmp_path_factory.mktemp("clone")
     logs = str(folder / "demo-logs" / "simulated.jsonl.gz")
     simulate.run(["--dialogues", "40", "--output", logs])
     output = ["--output", str(folder / "demo-output"), "--no-progress"]
     label.run(["--input", logs, "--model", str(tiny_model_dir), *output])
+    scored = ["--part", "all", "--resamples", "20", "--output", str(folder / "evaluation")]
+    evaluate.run(["--input", logs, "--model", str(tiny_model_dir), *scored])
     return folder
 
 
