@@ -5,6 +5,8 @@
   the ordering of components as in failure point isolation, NAACL 2022 industry track).
 - P(correct) is what is left when no component failed.
 - Two experts, averaged: one reads the dialogue with its words, the other no words at all (`labelers.evidence`).
+- A turn of which the log has but the words and what they were understood as is also asked how likely that is what was
+  meant (`labelers.understanding`): it weighs as much as both experts. Where there is more to go by, it gains nothing.
 - A component that took no part cannot fail: a request without ASR hypotheses was typed (`schemas.log`), so neither
   waking up nor speech recognition is to blame, whatever the words look like.
 """
@@ -21,11 +23,14 @@ from torch.nn import functional
 
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
 from labelers.evidence import Evidence, Examples, Lesson, fit
+from labelers.understanding import Understanding, stands_alone
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint
 
 POINTS = tuple(FailurePoint)
 """The order of the columns: correct, then the components from upstream to downstream."""
+_DOUBT = 1e-4
+"""Probability that an assistant understood rightly, and that it did not, at least."""
 _ABSENT = -30.0
 """The score, in logits, of a component that took no part; finite, so that a log that says otherwise can be learnt
 from."""
@@ -46,8 +51,9 @@ class FailurePointLabeler(Labeler):
     positive = slice(1, None)
     """the failures"""
 
-    def __init__(self, config: LabelerConfig) -> None:
+    def __init__(self, config: LabelerConfig, understanding: Understanding) -> None:
         super().__init__()
+        self._understanding = understanding
         self.hazards = mlp(config.width, config.width, len(POINTS) - 1, config.dropout)
         self.evidence = Evidence(len(POINTS))
 
@@ -55,8 +61,16 @@ class FailurePointLabeler(Labeler):
         """(N, 6) log-probabilities in the order of `POINTS`."""
         scores = self.evidence(encoded.numbers, encoded.categories).float()
         scores = scores.masked_fill(functional.pad(_absent(encoded), (1, 0)), _ABSENT)
-        opinions = [self._words(encoded), functional.log_softmax(scores, dim=-1)]
-        return torch.logsumexp(torch.stack(opinions), dim=0) - math.log(len(opinions))
+        experts = _averaged(self._words(encoded), functional.log_softmax(scores, dim=-1))
+        alone = stands_alone(encoded)
+        if not bool(alone.any()):
+            return experts
+        understood = self._understanding(encoded).clamp(_DOUBT, 1 - _DOUBT)
+        # Which component failed, if one did, it does not know: that is as the experts have it.
+        failed = functional.log_softmax(experts[:, 1:], dim=-1)
+        judged = torch.cat([understood.log()[:, None], torch.log1p(-understood)[:, None] + failed], dim=-1)
+        asked = (alone & ~understood.isnan())[:, None]
+        return torch.where(asked, _averaged(experts, judged), experts)
 
     def _words(self, encoded: Encoded) -> Tensor:
         hazards = self.hazards(encoded.states).float()  # (N, 5): wake, asr, nlu, er, result
@@ -108,6 +122,11 @@ class FailurePointLabeler(Labeler):
             )
             for index, row in zip(decided, probabilities.tolist(), strict=True)
         ]
+
+
+def _averaged(one: Tensor, other: Tensor) -> Tensor:
+    """The logarithm of the mean of two probabilities, of their logarithms."""
+    return torch.logaddexp(one, other) - math.log(2)
 
 
 def _evidence_loss(scores: Tensor, answers: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ those of the services that could be reached in the dialogue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,19 +64,43 @@ class IntentLabeler(Labeler):
         names = encoded.ontology.intents
         if not names:
             return [IntentLabel(None, None, True)] * encoded.states.shape[0]
-        reachable = encoded.reachable
-        decided = []
-        for first in range(0, len(reachable), _TURNS):
-            logits = self.logits(encoded._replace(states=encoded.states[first : first + _TURNS]))
-            out = _out_of_reach(encoded.ontology, reachable[first : first + _TURNS])
-            if out is not None:
-                logits = logits.masked_fill(out.to(logits.device), float("-inf"))
-            decided.append(self.probabilities(logits).max(dim=-1))
+        decided = [some.max(dim=-1) for some in self._in_reach(encoded)]
         return [
             IntentLabel(names[index], sure, sure < float(self.threshold))
             for confidence, best in decided
             for index, sure in zip(best.tolist(), confidence.tolist(), strict=True)
         ]
+
+    def of_hypothesis(self, encoded: Encoded) -> Tensor:
+        """(N,) probability of the intent of a turn's first NLU hypothesis: 1 where that has none, NaN where there is no
+        hypothesis, or its intent is out of reach or not in the ontology."""
+        rows = {name: row for row, name in enumerate(encoded.ontology.intents)}
+        turns = [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
+        given = torch.full((len(turns),), math.nan, device=encoded.states.device)
+        named = torch.full((len(turns),), -1, device=encoded.states.device)
+        for place, (turn, reach) in enumerate(zip(turns, encoded.reachable, strict=True)):
+            intent = turn.nlu[0].intent if turn.nlu else None
+            if intent in reach.intents:
+                named[place] = rows[intent]
+            elif turn.nlu and intent is None:
+                given[place] = 1.0
+        if rows:
+            chosen = [
+                some.gather(1, named[part * _TURNS : (part + 1) * _TURNS, None].clamp_min(0))[:, 0]
+                for part, some in enumerate(self._in_reach(encoded))
+            ]
+            given = torch.where(named >= 0, torch.cat(chosen), given)
+        return given
+
+    def _in_reach(self, encoded: Encoded) -> Iterator[Tensor]:
+        """(turns, I) calibrated probabilities, `_TURNS` turns at a time."""
+        reachable = encoded.reachable
+        for first in range(0, len(reachable), _TURNS):
+            logits = self.logits(encoded._replace(states=encoded.states[first : first + _TURNS]))
+            out = _out_of_reach(encoded.ontology, reachable[first : first + _TURNS])
+            if out is not None:
+                logits = logits.masked_fill(out.to(logits.device), float("-inf"))
+            yield self.probabilities(logits)
 
 
 def _out_of_reach(ontology: EncodedOntology, reachable: Sequence[Reachable]) -> Tensor | None:

@@ -44,6 +44,7 @@ from labelers.goal_segmentation import GoalSegmentation, GoalTurn
 from labelers.intent import IntentLabel, IntentLabeler
 from labelers.rephrase import RephraseLabel, RephraseLabeler
 from labelers.slots import SlotLabeler, SlotsLabel, proposed
+from labelers.understanding import Understanding
 from schemas.labels import DialogueLabels, GoalLabels, Label, TurnLabels
 from schemas.log import Dialogue, FailurePoint
 from schemas.ontology import Intent, Ontology, SlotType, words
@@ -91,7 +92,7 @@ class Model(nn.Module):
         self.goal_evaluation = GoalEvaluation(shared)
         self.intent = IntentLabeler(shared)
         self.slots = SlotLabeler(shared)
-        self.failure_point = FailurePointLabeler(shared)
+        self.failure_point = FailurePointLabeler(shared, Understanding(self.intent, self.slots))
         self.rephrase = RephraseLabeler(shared)
         self._names: EncodedOntology | None = None
         self._pairs: LRUCache[tuple[str, str], Tensor] = LRUCache(CACHED_PAIRS)

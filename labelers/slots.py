@@ -13,7 +13,7 @@ proposals of one slot, of which one is a piece of the other (`the`, `the long ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +127,19 @@ class SlotLabeler(Labeler):
         threshold = float(self.threshold)
         return [SlotsLabel(slots, any(slot.confidence < threshold for slot in slots)) for slots in found]
 
+    def of_hypothesis(self, encoded: Encoded, found: Sequence[SlotsLabel]) -> Tensor:
+        """(N,) probability that the slots of a turn's first NLU hypothesis are meant, and the surest of those that were
+        `found` beside them is not; 1 where there is no hypothesis."""
+        given = []
+        for turn, label in zip(_turns(encoded), found, strict=True):
+            understood = _meant(turn.nlu[0].slots) if turn.nlu else set()
+            others = [slot.confidence for slot in label.slots if (slot.name, slot.value.lower()) not in understood]
+            given.append(1.0 - max(others, default=0.0) if turn.nlu else 1.0)
+        for row, _, sources, sure in self._judged(encoded):
+            if sources[0]:
+                given[row] *= sure
+        return torch.tensor(given, device=encoded.states.device)
+
     # Spans
 
     def _spans(self, encoded: Encoded, intents: Sequence[IntentLabel]) -> list[list[SlotLabel]]:
@@ -204,16 +217,19 @@ class SlotLabeler(Labeler):
 
     def _accepted(self, encoded: Encoded) -> list[list[SlotLabel]]:
         found: list[list[SlotLabel]] = [[] for _ in range(encoded.states.shape[0])]
-        proposals = _proposals(encoded)
-        if not proposals.turns:
-            return found
-        accepted = self.probabilities(self._proposal_logits(encoded, proposals))[:, 1].tolist()
         turns = _turns(encoded)
-        for row, (name, value), sure in zip(proposals.turns, proposals.keys, accepted, strict=True):
+        for row, (name, value), _, sure in self._judged(encoded):
             if sure >= 0.5:
                 said = Slot.said_in(turns[row].text or "", name, value)
                 found[row].append(SlotLabel(name, value, said.start, said.end, sure))
         return [_distinct(slots) for slots in found]
+
+    def _judged(self, encoded: Encoded) -> Iterator[tuple[int, tuple[str, str], list[float], float]]:
+        """Each proposal's turn, its slot and value, what is known of it, and the probability that it is meant."""
+        proposals = _proposals(encoded)
+        if proposals.turns:
+            accepted = self.probabilities(self._proposal_logits(encoded, proposals))[:, 1].tolist()
+            yield from zip(*proposals, accepted, strict=True)
 
     def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
         """(P, 2): not meant, meant."""

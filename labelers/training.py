@@ -189,23 +189,19 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     number of questions. A label that nothing here annotates is left out: it keeps what it has.
     """
     report: dict[Label, dict[str, float]] = {}
-    # Which slots are found depends on which intents are, and how sure these are.
-    others: dict[Label, Labeler] = dict(model.labelers)
-    del others[Label.SLOTS]
-    collected: dict[Label, list[list[_Answered]]] = {label: [[] for _ in sources] for label in others}
-    for number, encoded in _encoded(model, sources):
-        for label, labeler in others.items():
-            targets = labeler.targets(encoded)
-            known = targets != IGNORE
-            if known.any():
-                collected[label][number].append(_Answered(labeler.logits(encoded).float()[known], targets[known]))
-    for label, of_sources in collected.items():
-        annotated = [each for each in of_sources if each]
-        if annotated:
-            report[label] = _calibrate(others[label], annotated, precision)
-    of_slots = _calibrate_slots(model, sources, precision)
-    if of_slots:
-        report[Label.SLOTS] = of_slots
+    # Kept, since that takes less memory than the dialogues that were trained on.
+    encoded = list(_encoded(model, sources))
+    # Which slots are found depends on which intents are, and how sure these are; a failure point may depend on both.
+    last = (Label.SLOTS, Label.FAILURE_POINT)
+    for label in (*(each for each in model.labelers if each not in last), *last):
+        if label is Label.SLOTS:
+            found = _calibrate_slots(model, encoded, precision)
+        else:
+            labeler = model.labelers[label]
+            answered = _answered(labeler, encoded)
+            found = _calibrate(labeler, answered, precision) if answered else None
+        if found is not None:
+            report[label] = found
     return report
 
 
@@ -226,6 +222,18 @@ class _Answered(NamedTuple):
     """(M,)"""
 
 
+def _answered(labeler: Labeler, encoded: Sequence[tuple[int, Encoded]]) -> list[list[_Answered]]:
+    """By source, those left out that annotate nothing of this label."""
+    by_source: dict[int, list[_Answered]] = {}
+    for number, each in encoded:
+        targets = labeler.targets(each)
+        known = targets != IGNORE
+        if known.any():
+            answered = _Answered(labeler.logits(each).float()[known], targets[known])
+            by_source.setdefault(number, []).append(answered)
+    return list(by_source.values())
+
+
 def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: float) -> dict[str, float]:
     _set_temperature(labeler, sources)
     if labeler.positive is not None:
@@ -239,15 +247,15 @@ def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: floa
     return _set_threshold(labeler, torch.cat(confidence), torch.cat(right), precision)
 
 
-def _calibrate_slots(model: Model, sources: Sequence[Source], precision: float) -> dict[str, float] | None:
+def _calibrate_slots(model: Model, encoded: Sequence[tuple[int, Encoded]], precision: float) -> dict[str, float] | None:
     """Of a slot it is not asked which one it is, but whether one that was found is right; None where none was."""
     before = float(model.slots.temperature)
     model.slots.temperature.fill_(1.0)
-    found: list[list[tuple[float, bool]]] = [[] for _ in sources]
-    for number, encoded in _encoded(model, sources):
-        slots_of_turns = model.slots.decode(encoded, model.intent.decode(encoded))
-        found[number] += zip(*model.slots.graded(encoded, slots_of_turns), strict=True)
-    annotated = [torch.tensor(each, dtype=torch.float32) for each in found if each]
+    found: dict[int, list[tuple[float, bool]]] = {}
+    for number, each in encoded:
+        slots_of_turns = model.slots.decode(each, model.intent.decode(each))
+        found.setdefault(number, []).extend(zip(*model.slots.graded(each, slots_of_turns), strict=True))
+    annotated = [torch.tensor(of_source, dtype=torch.float32) for of_source in found.values() if of_source]
     if not annotated:
         model.slots.temperature.fill_(before)
         return None
