@@ -76,21 +76,25 @@ class IntentLabeler(Labeler):
         hypothesis, or its intent is out of reach or not in the ontology."""
         rows = {name: row for row, name in enumerate(encoded.ontology.intents)}
         turns = [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
-        given = torch.full((len(turns),), math.nan, device=encoded.states.device)
-        named = torch.full((len(turns),), -1, device=encoded.states.device)
-        for place, (turn, reach) in enumerate(zip(turns, encoded.reachable, strict=True)):
-            intent = turn.nlu[0].intent if turn.nlu else None
-            if intent in reach.intents:
-                named[place] = rows[intent]
-            elif turn.nlu and intent is None:
-                given[place] = 1.0
-        if rows:
-            chosen = [
-                some.gather(1, named[part * _TURNS : (part + 1) * _TURNS, None].clamp_min(0))[:, 0]
-                for part, some in enumerate(self._in_reach(encoded))
-            ]
-            given = torch.where(named >= 0, torch.cat(chosen), given)
-        return given
+        intents = [turn.nlu[0].intent if turn.nlu else None for turn in turns]
+        given = torch.tensor(
+            [1.0 if turn.nlu and intent is None else math.nan for turn, intent in zip(turns, intents, strict=True)],
+            device=encoded.states.device,
+        )
+        if not rows:
+            return given
+        named = torch.tensor(
+            [
+                rows[intent] if intent in reach.intents else -1
+                for intent, reach in zip(intents, encoded.reachable, strict=True)
+            ],
+            device=given.device,
+        )
+        chosen = [
+            some.gather(1, named[part * _TURNS : (part + 1) * _TURNS, None].clamp_min(0))[:, 0]
+            for part, some in enumerate(self._in_reach(encoded))
+        ]
+        return torch.where(named >= 0, torch.cat(chosen), given)
 
     def _in_reach(self, encoded: Encoded) -> Iterator[Tensor]:
         """(turns, I) calibrated probabilities, `_TURNS` turns at a time."""

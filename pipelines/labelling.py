@@ -75,7 +75,7 @@ def _give_back_memory() -> None:
     """Gives the memory that is no longer needed back to the system.
 
     The C library and Arrow keep what is freed. As groups of dialogues are never quite alike, that becomes more from
-    group to group, and is most at the end of a chunk: after a million turns a third more than after ten thousand.
+    group to group, and is most at the end of a chunk: after 800 thousand turns a third more than after ten.
     """
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
