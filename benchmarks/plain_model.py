@@ -139,7 +139,7 @@ def _of_turns(model: Model, encoded: Encoded, label: Label) -> list[Margin]:
     if labeler.positive is None:
         return [_margin(row, threshold) for row in rows]
     decision = float(labeler.decision)
-    # The failures come after `correct`.
+    # The positive answers come last.
     return [_decided(row[labeler.positive], row[: labeler.positive.start], decision, threshold) for row in rows]
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.labels import Label
-from schemas.log import Dialogue
+from schemas.log import Dialogue, Turn
 from schemas.ontology import Ontology
 
 IGNORE = -100
@@ -120,6 +120,11 @@ class Encoded(NamedTuple):
     """(P, E) vectors of `pair_texts`"""
     pair_texts: dict[tuple[str, str], int]
     """row in `pairs` of each hypothesised (slot, value)"""
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The N turns."""
+        return [turn for dialogue in self.dialogues for turn in dialogue.turns]
 
     @property
     def reachable(self) -> list[Reachable]:

@@ -75,7 +75,7 @@ class IntentLabeler(Labeler):
         """(N,) probability of the intent of a turn's first NLU hypothesis: 1 where that has none, NaN where there is no
         hypothesis, or its intent is out of reach or not in the ontology."""
         rows = {name: row for row, name in enumerate(encoded.ontology.intents)}
-        turns = [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
+        turns = encoded.turns
         intents = [turn.nlu[0].intent if turn.nlu else None for turn in turns]
         given = torch.tensor(
             [1.0 if turn.nlu and intent is None else math.nan for turn, intent in zip(turns, intents, strict=True)],

@@ -93,7 +93,7 @@ class SlotLabeler(Labeler):
 
     def targets(self, encoded: Encoded) -> Tensor:
         targets = torch.full((len(encoded.user_tokens),), IGNORE)
-        for turn, offsets, start in zip(_turns(encoded), encoded.user_offsets, encoded.user_starts[:-1], strict=True):
+        for turn, offsets, start in zip(encoded.turns, encoded.user_offsets, encoded.user_starts[:-1], strict=True):
             if turn.annotation is None or turn.annotation.slots is None:
                 continue
             of_turn = targets[start : start + len(offsets)]
@@ -111,7 +111,7 @@ class SlotLabeler(Labeler):
     def graded(self, encoded: Encoded, found: Sequence[SlotsLabel]) -> tuple[list[float], list[bool]]:
         """Of the slots found in turns of which the slots are annotated: how sure each is, and whether it is right."""
         confidence, right = [], []
-        for turn, label in zip(_turns(encoded), found, strict=True):
+        for turn, label in zip(encoded.turns, found, strict=True):
             if turn.annotation is not None and turn.annotation.slots is not None:
                 meant = _meant(turn.annotation.slots)
                 confidence += [slot.confidence for slot in label.slots]
@@ -129,12 +129,12 @@ class SlotLabeler(Labeler):
 
     def of_hypothesis(self, encoded: Encoded, found: Sequence[SlotsLabel]) -> Tensor:
         """(N,) probability that the slots of a turn's first NLU hypothesis are meant, and the surest of those that were
-        `found` beside them is not; 1 where there is no hypothesis."""
+        `found` beside them is not. Where there is no hypothesis, it has no slots."""
         given = []
-        for turn, label in zip(_turns(encoded), found, strict=True):
-            understood = _meant(turn.nlu[0].slots) if turn.nlu else set()
+        for turn, label in zip(encoded.turns, found, strict=True):
+            understood = _meant(turn.nlu[0].slots if turn.nlu else [])
             others = [slot.confidence for slot in label.slots if (slot.name, slot.value.lower()) not in understood]
-            given.append(1.0 - max(others, default=0.0) if turn.nlu else 1.0)
+            given.append(1.0 - max(others, default=0.0))
         for row, _, sources, sure in self._judged(encoded):
             if sources[0]:
                 given[row] *= sure
@@ -153,7 +153,7 @@ class SlotLabeler(Labeler):
             return slots
         sures: list[float] = []
         names: list[int] = []
-        turns = _turns(encoded)
+        turns = encoded.turns
         places = [_place(turns[each.turn], encoded.user_offsets[each.turn], each.start, each.end) for each in spans]
         for index in range(0, len(spans), _SPANS):
             part = spans[index : index + _SPANS]
@@ -201,7 +201,7 @@ class SlotLabeler(Labeler):
     def _name_loss(self, encoded: Encoded) -> Tensor:
         index = {name: position for position, name in enumerate(encoded.ontology.slots)}
         spans, names = [], []
-        for row, turn in enumerate(_turns(encoded)):
+        for row, turn in enumerate(encoded.turns):
             for slot in (turn.annotation.slots or []) if turn.annotation else []:
                 tokens = _tokens_of(slot, encoded.user_offsets[row])
                 if tokens and slot.name in index:
@@ -217,7 +217,7 @@ class SlotLabeler(Labeler):
 
     def _accepted(self, encoded: Encoded) -> list[list[SlotLabel]]:
         found: list[list[SlotLabel]] = [[] for _ in range(encoded.states.shape[0])]
-        turns = _turns(encoded)
+        turns = encoded.turns
         for row, (name, value), _, sure in self._judged(encoded):
             if sure >= 0.5:
                 said = Slot.said_in(turns[row].text or "", name, value)
@@ -243,7 +243,7 @@ class SlotLabeler(Labeler):
 
     def _proposal_loss(self, encoded: Encoded) -> Tensor:
         proposals = _proposals(encoded)
-        turns = _turns(encoded)
+        turns = encoded.turns
         targets = []
         for row, (name, value) in zip(proposals.turns, proposals.keys, strict=True):
             annotation = turns[row].annotation
@@ -379,10 +379,6 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while 0 < end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     return start, end
-
-
-def _turns(encoded: Encoded) -> list[Turn]:
-    return [turn for dialogue in encoded.dialogues for turn in dialogue.turns]
 
 
 def _tokens_of(slot: Slot, offsets: object) -> list[int]:

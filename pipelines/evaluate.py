@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -69,6 +68,7 @@ from pipelines.scoring import (
     slot_spans,
     success_probability,
 )
+from pipelines.staging import to_parquet
 from pipelines.tracking import BUILTIN, TrackingError, default_tracking_uri, log_evaluation_run
 from schemas.formats import formats, get_format
 from schemas.formats.dstc2 import Dstc2Format
@@ -197,7 +197,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         reliability=[each for label, answers in graded.items() for each in reliability_bins(label, answers)],
     )
     try:
-        pq.write_table(mistakes(dialogues, labels), folder / MISTAKES)
+        (folder / MISTAKES).write_bytes(to_parquet(mistakes(dialogues, labels)))
         files = _write(folder, evaluation, graded)
     except OSError as error:
         raise UserError(

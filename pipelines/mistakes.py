@@ -8,7 +8,7 @@ and is not logged to MLflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ from pipelines.scoring import (
     goals_of_success,
     labelled_goal,
 )
-from schemas.labels import DialogueLabels, GoalLabels, Label
+from schemas.labels import DialogueLabels, Label
 from schemas.log import Dialogue, NluHypothesis
 
 MISTAKES_SCHEMA = pa.schema(
@@ -120,12 +120,8 @@ def _goal_success(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels
                 "goal_success",
                 (OUTCOMES[int(asked.success)], OUTCOMES[int(goal.success)]),
                 goal.success_confidence,
-                _abstains_from_success(labelled, goal),
+                Label.SUCCESS in labelled.turns[goal.turn_indexes[0]].abstained,
             )
-
-
-def _abstains_from_success(labelled: DialogueLabels, goal: GoalLabels) -> bool:
-    return Label.SUCCESS in labelled.turns[goal.turn_indexes[0]].abstained
 
 
 def _boundaries(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels]) -> Iterator[_Mistake]:
@@ -192,9 +188,13 @@ def _of_turn(
     dialogue: Dialogue, index: int, label: str, answers: tuple[str, str], confidence: float | None, abstained: bool
 ) -> _Mistake:
     turn = dialogue.turns[index]
-    mistake = _Mistake(label, dialogue.dialogue_id, index, *answers, confidence=confidence, abstained=abstained)
-    return replace(
-        mistake,
+    return _Mistake(
+        label,
+        dialogue.dialogue_id,
+        index,
+        *answers,
+        confidence=confidence,
+        abstained=abstained,
         text=turn.text,
         transcript=turn.annotation.transcript if turn.annotation else None,
         understood=_frame(turn.nlu[0]) if turn.nlu else None,
