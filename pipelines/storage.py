@@ -12,17 +12,21 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import io
 import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import msgspec
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 T = TypeVar("T")
 
@@ -76,7 +80,8 @@ def list_files(folder: str) -> list[str]:
 def open_file(path: str) -> BinaryIO:
     """A seekable stream of the file's bytes as they lie there."""
     with _os_errors(path):
-        return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return cast(BinaryIO, stream if has_folders(path) else io.BufferedReader(_Object(path, stream)))
 
 
 def read_bytes(path: str) -> bytes:
@@ -178,6 +183,34 @@ def delete_folder(folder: str) -> None:
         delete([folder])
     else:
         delete(list_files(folder))
+
+
+class _Object(io.RawIOBase):
+    """An object's bytes. Each read is a request, which can fail as the first one can."""
+
+    def __init__(self, path: str, stream: io.BufferedIOBase) -> None:
+        self._path = path
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with _os_errors(self._path):
+            return self._stream.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 @contextlib.contextmanager

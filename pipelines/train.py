@@ -345,8 +345,8 @@ def _parser() -> OptionParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="intents and slots of an input in SGD's schema form, once for all or once each; '' for the names in its "
-        "annotations (default: the names in its annotations)",
+        help="intents and slots of an input in SGD's schema form, once for all or once each; '' for the default "
+        "(default: the names in its annotations and NLU hypotheses)",
     )
     add(
         "--annotations",
@@ -373,7 +373,8 @@ def _parser() -> OptionParser:
         "--precision",
         type=fraction,
         default=0.9,
-        help="precision of the labels that do not abstain, on the validation part (default: 0.9)",
+        help="precision of the labels that do not abstain, on the validation part, more than 0 and less than 1 "
+        "(default: 0.9)",
     )
     add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
     add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")

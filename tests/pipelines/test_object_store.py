@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from pipelines import publish
@@ -166,4 +167,25 @@ def test_a_mistake_there_is_one_sentence_and_exit_code_2(
     assert main(["label", *command, *change]) == 2
     error = capfd.readouterr().err
     assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_token_that_expires_while_a_log_is_read_is_one_sentence_and_exit_code_1(
+    bucket: Any, command: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, "in/1.gz", "a")
+    real = BaseClient._make_api_call
+
+    def expired(client: Any, operation: str, parameters: Any) -> Any:
+        if operation != "GetObject":
+            return real(client, operation, parameters)
+        said = {"Error": {"Message": "the token has expired"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(said, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseClient, "_make_api_call", expired)
+        assert main(["label", *command]) == 1
+    error = capfd.readouterr().err
+    assert "Cannot read s3://logs/in/1.gz now" in error
+    assert "the token has expired" in error
     assert error.count("\n") == 1
