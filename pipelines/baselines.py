@@ -148,11 +148,6 @@ def live_frames(dialogues: Sequence[Dialogue]) -> list[list[Frame]] | None:
     ]
 
 
-def majority_failure_point(asked: FailurePoints) -> int | None:
-    """Position in `POINTS`."""
-    return Counter(asked.truth.tolist()).most_common(1)[0][0] if len(asked.truth) else None
-
-
 def majority_intent(dialogues: Sequence[Dialogue]) -> str | None:
     """The intent that is annotated most often."""
     intents = Counter(

@@ -622,24 +622,37 @@ def _range(chunk: Chunk) -> Iterator[bytes]:
 
 
 def _read_parquet(chunk: Chunk) -> Iterator[tuple[int, Mapping[str, Any], RecordError | None]]:
-    position = chunk.first_position
+    position = start = chunk.first_position
     expanded = 0
     with storage.open_file(chunk.path) as stream:
         try:
             file = _open_parquet(stream)
-            # One at a time: pyarrow cannot put nested values out of several row groups into one batch.
-            batches = (file.iter_batches(batch_size=1_000, row_groups=[index]) for index in chunk.row_groups)
-            for batch in itertools.chain.from_iterable(batches):
-                for rows, size in _runs(batch):
-                    expanded += size
-                    for row, error in _rows(rows, size, expanded):
-                        yield position, row, error
-                        position += 1
         except _UNREADABLE as error:
-            if _may_pass(error):
-                raise
-            message = f"the rows from here to the end of the row group cannot be read: {error}"
-            yield position, {}, RecordError(Stage.READ, RejectReason.CORRUPT_FILE, message)
+            yield position, {}, _corrupt("the rows from here to the end of the unit of work", error)
+            return
+        # One at a time: pyarrow cannot put nested values out of several row groups into one batch.
+        for index in chunk.row_groups:
+            position = start
+            start += file.metadata.row_group(index).num_rows
+            try:
+                for batch in file.iter_batches(batch_size=1_000, row_groups=[index]):
+                    for rows, size in _runs(batch):
+                        expanded += size
+                        for row, fault in _rows(rows, size, expanded):
+                            yield position, row, fault
+                            position += 1
+                if position < start:
+                    raise ValueError("its pages have fewer rows than the file's footer says")
+            # Each has bytes of its own: the damage of one says nothing of the next.
+            except _UNREADABLE as error:
+                yield position, {}, _corrupt("the rows from here to the end of the row group", error)
+
+
+def _corrupt(what: str, error: Exception) -> RecordError:
+    """Raises `error` itself where it may not be of the file."""
+    if _may_pass(error):
+        raise error
+    return RecordError(Stage.READ, RejectReason.CORRUPT_FILE, f"{what} cannot be read: {error}")
 
 
 def _runs(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:

@@ -14,12 +14,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipelines import storage
 from pipelines.distributions import LARGE, MODERATE, Drift, drifts
-from pipelines.errors import DriftFound, UserError
+from pipelines.errors import DriftFound, UserError, unwritable
 from pipelines.labelled import Labelled
 from pipelines.options import OptionParser, positive
 from pipelines.tracking import TrackingError, default_tracking_uri, log_drift_run
@@ -67,14 +66,14 @@ def run(argv: Sequence[str] | None = None) -> DriftReport:
     """
     settings = parse(sys.argv[1:] if argv is None else argv)
     report = find(settings.labels, settings.reference, settings.threshold)
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, markup=False)
     show(report, console)
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n"
     if settings.output is not None:
         try:
-            Path(settings.output).write_text(text, encoding="utf-8")
+            storage.write_bytes(settings.output, text.encode(), temporary=str(Path(settings.output).parent))
         except OSError as error:
-            raise UserError(f"Cannot write --output {settings.output}: {error.strerror or error}.") from None
+            raise unwritable(f"--output {settings.output}", error) from error
     try:
         log_drift_run(
             tracking_uri=settings.tracking_uri,
@@ -88,7 +87,7 @@ def run(argv: Sequence[str] | None = None) -> DriftReport:
         )
     except TrackingError as error:
         # The alarm is worth more than its log.
-        Console(stderr=True).print(f"The run is not in MLflow: {error}", style="yellow", highlight=False)
+        Console(stderr=True, markup=False).print(f"The run is not in MLflow: {error}", style="yellow", highlight=False)
     if report.drifted:
         raise DriftFound(
             f"{len(report.drifted)} of {len(report.drifts)} distributions have drifted from {report.reference}: "
@@ -102,7 +101,7 @@ def parse(argv: Sequence[str]) -> DriftSettings:
     options = _parser().parse_args(argv)
     labels = storage.absolute(options.labels)
     output = None if options.output is None else storage.absolute(options.output)
-    if output is not None and not Path(output).parent.is_dir():
+    if output is not None and not storage.is_folder(Path(output).parent):
         raise UserError(f"--output {options.output} must be a file in a local folder that is there: name another.")
     return DriftSettings(
         labels=labels,
@@ -177,7 +176,7 @@ def show(report: DriftReport, console: Console) -> None:
 
 def _moved(drift: Drift) -> str:
     most = sorted(drift.cells, key=lambda cell: -abs(cell.share - cell.reference_share))[:_CELLS_SHOWN]
-    return escape("; ".join(f"{cell.name} {cell.reference_share:.1%} → {cell.share:.1%}" for cell in most))
+    return "; ".join(f"{cell.name} {cell.reference_share:.1%} → {cell.share:.1%}" for cell in most)
 
 
 def _parser() -> OptionParser:

@@ -11,6 +11,8 @@ Bad *records* are no errors: they are rows of the `rejected` table (`schemas.rej
 
 from __future__ import annotations
 
+import errno
+
 
 class JobError(Exception):
     """Base of what ends a job early. `exit_code` is what the process returns."""
@@ -28,6 +30,14 @@ class RunFailed(JobError):  # noqa: N818 - it reads as what happened
     """The run could not be finished. Nothing was published."""
 
     exit_code = 1
+
+
+def unwritable(place: str, error: OSError) -> JobError:
+    """What to raise where `error` keeps a job from writing to `place`, such as `--output out`."""
+    said = error.strerror or error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunFailed(f"Cannot write to {place} ({said}): make room there, and give the same command again.")
+    return UserError(f"Cannot write to {place} ({said}): choose another.")
 
 
 class DriftFound(JobError):  # noqa: N818 - it reads as what happened

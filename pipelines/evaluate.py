@@ -10,6 +10,7 @@ The output folder gets `evaluation.json` (an `Evaluation`), pictures of the fail
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,7 +27,7 @@ from labelers.failure_point import POINTS
 from labelers.metrics import Booleans, Floats, Integers, confusion, curve
 from labelers.model import Model, ModelError, groups
 from pipelines import baselines, own_turn, storage
-from pipelines.errors import UserError
+from pipelines.errors import UserError, unwritable
 from pipelines.evaluation import (
     DEFECT,
     MODEL,
@@ -80,6 +82,7 @@ ALL = "all"
 """Every part."""
 EVALUATION = "evaluation.json"
 MISTAKES = "mistakes.parquet"
+CONFUSION, RELIABILITY, COVERAGE = "confusion.png", "reliability.png", "coverage.png"
 OWN_TURN = "own_turn"
 """The baseline of `pipelines.own_turn`."""
 _PROGRESS_TURNS = 4_096
@@ -154,13 +157,13 @@ def parse(argv: Sequence[str]) -> EvaluateSettings:
 
 def evaluate(settings: EvaluateSettings) -> Evaluation:
     """Labels, scores, writes the output folder, and logs the run. Raises `UserError`."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     try:
         folder = storage.writable_folder(settings.output)
     except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+        raise unwritable(f"--output {settings.output}", error) from error
     ontology = _ontology(settings)
     try:
         model = load_model(settings.model, settings.tracking_uri)
@@ -197,13 +200,9 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         reliability=[each for label, answers in graded.items() for each in reliability_bins(label, answers)],
     )
     try:
-        (folder / MISTAKES).write_bytes(to_parquet(mistakes(dialogues, labels)))
-        files = _write(folder, evaluation, graded)
+        files = _write(folder, evaluation, graded, to_parquet(mistakes(dialogues, labels)))
     except OSError as error:
-        raise UserError(
-            f"The evaluation cannot be written to --output {settings.output} ({error.strerror or error}): make room "
-            "there, or choose another folder."
-        ) from None
+        raise unwritable(f"--output {settings.output}", error) from error
     _log(settings, evaluation, files, console)
     return evaluation
 
@@ -234,7 +233,7 @@ def _ontology(settings: EvaluateSettings) -> Ontology | None:
     if settings.ontology is None:
         return logged_ontology(find_sources(settings.inputs), get_format(settings.input_format))
     try:
-        return Ontology.read(Path(settings.ontology).expanduser())
+        return Ontology.read(Path(storage.absolute(settings.ontology)))
     except OSError as error:
         raise UserError(f"Cannot read --ontology {settings.ontology}: {error.strerror or error}.") from None
     except OntologyError as error:
@@ -462,19 +461,27 @@ def _confusion(dialogues: Sequence[Dialogue], labels: Sequence[DialogueLabels]) 
 # Output
 
 
-def _write(folder: Path, evaluation: Evaluation, graded: Mapping[str, Graded]) -> list[Path]:
-    """Writes the record and the pictures; gives their paths."""
+def _write(folder: Path, evaluation: Evaluation, graded: Mapping[str, Graded], mistaken: bytes) -> list[Path]:
+    """Writes the mistakes, the pictures and the record; gives the paths of the record and the pictures."""
     figures = {}
     if np.any(evaluation.confusion):
-        figures["confusion.png"] = confusion_figure(np.array(evaluation.confusion), [str(point) for point in POINTS])
+        figures[CONFUSION] = confusion_figure(np.array(evaluation.confusion), [str(point) for point in POINTS])
     if graded:
-        figures["reliability.png"] = reliability_figure(evaluation.reliability)
-        figures["coverage.png"] = coverage_figure({label: curve(*answers) for label, answers in graded.items()})
-    record = folder / EVALUATION
-    record.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [record, *(folder / name for name in figures)]
+        figures[RELIABILITY] = reliability_figure(evaluation.reliability)
+        figures[COVERAGE] = coverage_figure({label: curve(*answers) for label, answers in graded.items()})
+    content = {name: _png(figure) for name, figure in figures.items()}
+    record = msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n"
+    for name, data in {MISTAKES: mistaken, **content, EVALUATION: record}.items():
+        storage.write_bytes(str(folder / name), data, temporary=str(folder))
+    for name in {CONFUSION, RELIABILITY, COVERAGE} - content.keys():
+        (folder / name).unlink(missing_ok=True)  # of another evaluation
+    return [folder / EVALUATION, *(folder / name for name in content)]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _log(settings: EvaluateSettings, evaluation: Evaluation, files: Sequence[Path], console: Console) -> None:

@@ -22,7 +22,7 @@ from pipelines import storage
 from pipelines.annotation import argilla, label_studio
 from pipelines.annotation.selection import SHARES, Chosen, choose
 from pipelines.annotation.tasks import Form, Line, Strategy, Suggested, Task, shown
-from pipelines.errors import UserError
+from pipelines.errors import UserError, unwritable
 from pipelines.labelled import Labelled
 from pipelines.options import OptionParser, whole_number
 from schemas.labels import SlotLabel
@@ -74,9 +74,9 @@ def run(argv: Sequence[str] | None = None) -> ExportSummary:
     """Exports by command line and prints the mix. Raises `UserError` and `RunFailed`."""
     settings = parse(sys.argv[1:] if argv is None else argv)
     summary = export(settings)
-    console = Console()
+    console = Console(markup=False)
     for note in summary.notes:
-        console.print(f"[yellow]{note}[/]", highlight=False)
+        console.print(note, style="yellow", highlight=False)
     console.print(_shown_mix(summary))
     files = ", ".join(str(path) for path in summary.files)
     console.print(f"Written: {files}. Next: {_NEXT[settings.tool]}.", highlight=False, soft_wrap=True)
@@ -106,7 +106,7 @@ def export(settings: ExportSettings) -> ExportSummary:
             raise UserError(f"--output {settings.output} is there already: name a new folder, or empty this one.")
         storage.writable_folder(settings.output)
     except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error.strerror}): choose another.") from None
+        raise unwritable(f"--output {settings.output}", error) from error
     with Labelled.open(settings.labels) as labelled:
         choice = choose(labelled.connection, settings.number, settings.shares)
         if not choice.turns:
@@ -117,7 +117,11 @@ def export(settings: ExportSettings) -> ExportSummary:
         tasks = _tasks(labelled.connection, choice.turns)
         form = _form(labelled.connection, tasks)
         notes = labelled.notes
-    files = _WRITERS[settings.tool](tasks, form, folder)
+    try:
+        with storage.replaced(settings.output) as draft:
+            files = [folder / each.name for each in _WRITERS[settings.tool](tasks, form, draft)]
+    except OSError as error:
+        raise unwritable(f"--output {settings.output}", error) from error
     return ExportSummary(files, tasks, choice.asked, notes)
 
 

@@ -20,13 +20,12 @@ from typing import TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipelines import storage
 from pipelines.annotation import argilla, label_studio
 from pipelines.annotation.tasks import Answer, LeftOut, Question, Reason, shown
-from pipelines.errors import UserError
+from pipelines.errors import UserError, unwritable
 from pipelines.export import Tool
 from pipelines.labelled import Labelled
 from pipelines.options import OptionParser
@@ -78,7 +77,7 @@ def run(argv: Sequence[str] | None = None) -> ImportSummary:
     """Imports by command line and prints what came of it. Raises `UserError` and `RunFailed`."""
     settings = parse(sys.argv[1:] if argv is None else argv)
     summary = import_annotations(settings)
-    console = Console()
+    console = Console(markup=False)
     console.print(_shown(summary))
     console.print(f"Written: {settings.output}", highlight=False, soft_wrap=True)
     return summary
@@ -110,7 +109,7 @@ def parse(argv: Sequence[str]) -> ImportSettings:
         raise UserError(f"--output {options.output} must end in .jsonl or .jsonl.gz.")
     if "://" in output:
         raise UserError(f"--output {options.output} must be a local file: name one, and copy it afterwards.")
-    return ImportSettings(Tool(options.tool), Path(options.input).expanduser(), options.labels, output)
+    return ImportSettings(Tool(options.tool), Path(storage.absolute(options.input)), options.labels, output)
 
 
 def import_annotations(settings: ImportSettings) -> ImportSummary:
@@ -228,7 +227,7 @@ def _write(path: str, dialogues: Iterable[Dialogue]) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         storage.write_bytes(path, content, temporary=str(Path(path).parent))
     except OSError as error:
-        raise UserError(f"Cannot write to --output {path}: {error.strerror or error}.") from None
+        raise unwritable(f"--output {path}", error) from error
 
 
 def _shown(summary: ImportSummary) -> Table:
@@ -244,9 +243,7 @@ def _shown(summary: ImportSummary) -> Table:
     if summary.left_out:
         table.add_section()
     for reason, count in sorted(summary.left_out.items()):
-        table.add_row(
-            f"left out: {reason.replace('_', ' ')}", f"{count:,}", escape(f"the first: {summary.first[reason]}")
-        )
+        table.add_row(f"left out: {reason.replace('_', ' ')}", f"{count:,}", f"the first: {summary.first[reason]}")
     return table
 
 

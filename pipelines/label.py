@@ -62,11 +62,11 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     # In another thread it would not be noticed that a process has died.
     if settings.limit is None and threading.current_thread() is threading.main_thread():
         use_the_machine(beam_options, plan.source_bytes)
-    out = Console()
+    out = Console(markup=False)
     if settings.dry_run:
         _print_plan(plan, beam_options, out)
         return None
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     try:
         with _alone(plan):
             summary = _published(plan, console)

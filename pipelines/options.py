@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners import create_runner
 
 from pipelines.errors import UserError
@@ -105,7 +106,7 @@ class OptionParser(argparse.ArgumentParser):
             self.error(f"unknown option {name}{hint}")
         runner = _OUR_RUNNERS.get(ours.runner, ours.runner)
         try:
-            create_runner(runner)
+            created = create_runner(runner)
         except (ValueError, ImportError, AttributeError) as error:
             extra = f": install Faultline with the extra {DASK}" if ours.runner == DASK else ""
             self.error(f"cannot use --runner {ours.runner} ({error}){extra}")
@@ -116,6 +117,8 @@ class OptionParser(argparse.ArgumentParser):
         )
         if ours.processes is not None:
             _start_processes(beam_options.view_as(DirectOptions), ours.processes)
+        if mistakes := PipelineOptionsValidator(beam_options, created).validate():
+            self.error("; ".join(each.rstrip(".") for each in mistakes))
         _share_cores(beam_options.view_as(DirectOptions))
         return ours, beam_options
 
@@ -179,6 +182,13 @@ def whole_number(text: str) -> int:
     """For argparse: a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """For argparse: a whole number of at least 1 that all who draw numbers can begin with, so less than 2³²."""
+    if not text.isdecimal() or not 1 <= int(text) < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {(1 << 32) - 1}")
     return int(text)
 
 

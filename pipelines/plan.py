@@ -105,13 +105,14 @@ def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
 
     A pattern may be relative to the current folder, or to the home folder `~`.
 
-    Raises `UserError` for a pattern that matches no file, or one whose name is not UTF-8.
+    Raises `UserError` for a pattern that matches no file, a pipe, or one whose name is not UTF-8, and where something
+    that may be or hold a match cannot be looked at.
     """
     found: dict[str, SourceFile] = {}
     for pattern in patterns:
         try:
             place = storage.absolute(pattern)
-            matches = storage.match(place)
+            matches = storage.find(place)
             if storage.has_folders(place) and Path(place).is_dir():
                 raise UserError(f"--input {pattern} is a folder: name its files, e.g. '{pattern}/*.jsonl'.")
         except (OSError, ValueError) as error:
@@ -119,6 +120,8 @@ def find_sources(patterns: Sequence[str]) -> tuple[SourceFile, ...]:
         if not matches:
             raise UserError(f"No file matches --input {pattern}: check the path, and quote a glob.")
         for each in matches:
+            if Path(each.path).is_fifo():
+                raise UserError(f"--input {each.path} is a pipe, which cannot be read twice: write it to a file first.")
             if not is_utf8(each.path):
                 raise UserError(f"The name of {each.path!a} is not UTF-8, which the tables are in: rename the file.")
             if each.path not in found:

@@ -23,7 +23,7 @@ from labelers.pretraining import Pretrainer, PretrainingConfig
 from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.logs import Part, part_of, read_logs
-from pipelines.options import OptionParser, whole_number
+from pipelines.options import OptionParser, seed, whole_number
 from pipelines.simulation.garble import Garbler
 from pipelines.tracking import default_tracking_uri, log_training_run, model_name
 from pipelines.training_run import (
@@ -31,13 +31,14 @@ from pipelines.training_run import (
     Sizes,
     add_inputs,
     add_sizes,
+    alone,
     digest,
     each_input,
     is_model,
     learn,
-    model_folder,
     new_model,
     sizes,
+    written,
 )
 from schemas.ontology import Ontology
 
@@ -97,24 +98,26 @@ def parse(argv: Sequence[str] | None) -> PretrainSettings:
 
 
 def pretrain(settings: PretrainSettings) -> PretrainSummary:
-    """Pretrains, saves and registers a model. Raises `UserError` and `RunFailed`."""
+    """Pretrains, saves and registers a model. Raises `JobError`."""
+    with alone(settings.output) as folder:
+        return _pretrain(settings, folder)
+
+
+def _pretrain(settings: PretrainSettings, folder: Path) -> PretrainSummary:
     started = time.monotonic()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     sources = _sources(settings, console)
     config = PretrainingConfig(seed=settings.seed)
-    folder = model_folder(settings.output)
     model = new_model(settings.sizes, sources, settings.seed)
     pretrainer = Pretrainer(model, sources, config, Garbler())
     checkpoint = Path(settings.output, CHECKPOINT)
     history = learn(pretrainer, checkpoint, _fingerprint(settings, sources), console)
     pretrainer.finish()
-    version = model.save(folder)
     last = history[-1] if history else {}
     losses = {name.removeprefix("loss_"): loss for name, loss in last.items() if name != "step"}
     record = {
-        "model_version": version,
         "steps": pretrainer.step,
         "skipped_steps": pretrainer.skipped,
         "minutes": round((time.monotonic() - started) / 60, 1),
@@ -123,7 +126,10 @@ def pretrain(settings: PretrainSettings) -> PretrainSummary:
         "sources": [{"name": each.name, "dialogues": len(each.dialogues), "passes": each.passes} for each in sources],
         "losses": losses,
     }
-    (folder / PRETRAINING).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    with written(folder) as draft:
+        version = model.save(draft)
+        content = msgspec.json.encode({"model_version": version, **record})
+        (draft / PRETRAINING).write_bytes(msgspec.json.format(content, indent=1) + b"\n")
     registered = log_training_run(
         tracking_uri=settings.tracking_uri,
         experiment=settings.experiment,
@@ -163,7 +169,7 @@ def _parser() -> OptionParser:
     add = parser.add_argument
     add_inputs(parser)
     add_sizes(parser)
-    add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
+    add("--seed", type=seed, default=1, help="seed of everything random, less than 2^32 (default: 1)")
     add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")
     add("--mlflow-tracking-uri", default=None, metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")

@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.redaction import redacted, redacted_value
 from schemas.labels import DialogueLabels
@@ -147,7 +148,7 @@ def _key(text: str | None, path: str | None) -> bytes:
         found = os.fsencode(text)  # which may be any bytes
     elif path:
         try:
-            found = Path(path).expanduser().read_bytes().strip()
+            found = Path(storage.absolute(path)).read_bytes().strip()
         except OSError as error:
             raise UserError(f"Cannot read {KEY_FILE} {path} ({error.strerror}): name a file with the key.") from None
     else:

@@ -21,7 +21,7 @@ from msgspec import Struct
 from rich.console import Console
 
 from pipelines import storage
-from pipelines.errors import UserError
+from pipelines.errors import UserError, unwritable
 from pipelines.labelled import Labelled
 from pipelines.options import OptionParser
 from pipelines.publish import VALIDATION_JSON
@@ -68,7 +68,7 @@ class ReportSettings:
 def run(argv: Sequence[str] | None = None) -> str:
     """Writes the page and gives its path. Raises `UserError` and `RunFailed`."""
     settings = parse(sys.argv[1:] if argv is None else argv)
-    out = Console(soft_wrap=True, highlight=False)
+    out = Console(soft_wrap=True, highlight=False, markup=False)
     with Labelled.open(settings.labels) as labelled:
         numbers = count(labelled.connection)
         compared = _compared(labelled, settings.baseline)
@@ -76,7 +76,7 @@ def run(argv: Sequence[str] | None = None) -> str:
     try:
         storage.write_bytes(settings.output, page, temporary=str(Path(settings.output).parent))
     except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error}): name another file.") from None
+        raise unwritable(f"--output {settings.output}", error) from error
     out.print(
         f"{numbers.turns:,} turns, of which {percent(numbers.failed.value)} failed; {numbers.goals:,} goals, of which "
         f"{percent(numbers.reached.value)} were reached."
@@ -91,7 +91,7 @@ def run(argv: Sequence[str] | None = None) -> str:
             page=Path(settings.output),
         )
     except TrackingError as error:
-        Console(stderr=True).print(f"The page is not in MLflow: {error}", style="yellow", highlight=False)
+        Console(stderr=True, markup=False).print(f"The page is not in MLflow: {error}", style="yellow", highlight=False)
     return settings.output
 
 
@@ -104,7 +104,7 @@ def parse(argv: Sequence[str]) -> ReportSettings:
     output = storage.absolute(options.output or storage.join(labels, "report.html"))
     if "://" in output:
         raise UserError(f"--output {options.output} must be a local file: name one, and copy it afterwards.")
-    if Path(output).is_dir():
+    if storage.is_folder(output):
         raise UserError(f"--output {output} is a folder: name a file, e.g. {Path(output, 'report.html')}.")
     return ReportSettings(
         labels=labels,

@@ -68,6 +68,9 @@ class Frame(Struct, frozen=True, array_like=True):
     source_bytes: int
 
 
+_Frames = list[tuple[int, Frame]]
+"""Of a partitioned chunk: bucket, and where its entries lie."""
+
 _ENTRIES = msgspec.json.Decoder(_Entry)
 _ITEMS = msgspec.json.Decoder(Item)
 
@@ -77,8 +80,16 @@ def bucket_count(sources: Sequence[SourceFile]) -> int:
     return min(_MOST_BUCKETS, 1 + sum(source.size for source in sources) // _BUCKET_BYTES)
 
 
-def partition(chunk: Chunk, log_format: EventFormat, buckets: int, staging: Staging) -> list[tuple[int, Frame]]:
-    """Leaves the chunk's events by bucket in one file in staging, and says where each bucket's are."""
+def partition(chunk: Chunk, log_format: EventFormat, buckets: int, staging: Staging) -> _Frames:
+    """Leaves the chunk's events by bucket in one file in staging, and says where each bucket's are.
+
+    Done again when it has deleted the chunk's spool, it says what it said then.
+    """
+    path = storage.join(staging.events, chunk.id)
+    said = f"{path}.json"
+    # While there is a spool the events are left anew: a crash of the machine may have damaged those of an earlier run.
+    if chunk.spooled and not storage.exists(chunk.path) and storage.exists(said):
+        return storage.read_json(said, _Frames)
     entries: dict[int, list[bytes]] = {}
     for reject in chunk.rejects:
         origin = Origin(reject.source, chunk.order[0], reject.position, reject.raw)
@@ -91,9 +102,8 @@ def partition(chunk: Chunk, log_format: EventFormat, buckets: int, staging: Stag
             _add(entries, _Entry(origin, event), event.session_id, buckets)
         except RecordError as bad:
             _add(entries, _Entry(origin, reject=origin.reject(bad)), chunk.id, buckets)
-    path = storage.join(staging.events, chunk.id)
     content = bytearray()
-    frames = []
+    frames: _Frames = []
     for bucket, lines in sorted(entries.items()):
         text = b"\n".join(lines)
         frame = compress(text)
@@ -102,6 +112,7 @@ def partition(chunk: Chunk, log_format: EventFormat, buckets: int, staging: Stag
         content += frame
     staging.write_bytes(path, bytes(content))
     if chunk.spooled:
+        staging.write_json(said, frames)
         storage.delete([chunk.path])
     return frames
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         inputs=inputs,
         input_format=parsed.input_format,
         output=output,
-        model=storage.absolute(model) if Path(model).expanduser().is_dir() else model,
+        model=storage.absolute(model) if storage.is_folder(storage.absolute(model)) else model,
         ontology=None if parsed.ontology is None else _ontology(parsed.ontology),
         limit=parsed.limit,
         max_reject_rate=parsed.max_reject_rate,
@@ -102,7 +103,7 @@ def _paths(parsed: argparse.Namespace) -> tuple[tuple[str, ...], str]:
 
 def _ontology(path: str) -> Ontology:
     try:
-        return Ontology.read(Path(path).expanduser())
+        return Ontology.read(Path(storage.absolute(path)))
     except OSError as error:
         raise UserError(f"Cannot read --ontology {path}: {error.strerror or error}.") from None
     except OntologyError as error:
@@ -115,6 +116,16 @@ def _ids(text: str) -> tuple[Id, ...]:
     if not asked <= set(Id):
         raise argparse.ArgumentTypeError(f"{text!r} is not of {','.join(Id)}")
     return tuple(field for field in Id if field in asked)
+
+
+def _minutes(text: str) -> float:
+    """For argparse: a number greater than 0 that a time span can have."""
+    minutes = positive(text)
+    try:
+        dt.timedelta(minutes=minutes)
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than any time span: give fewer minutes") from None
+    return minutes
 
 
 def _parser() -> OptionParser:
@@ -185,7 +196,7 @@ def _parser() -> OptionParser:
     )
     add(
         "--session-gap-minutes",
-        type=positive,
+        type=_minutes,
         default=30.0,
         metavar="MINUTES",
         help="formats of single turns: a longer pause between the starts of two turns of a session ends the "

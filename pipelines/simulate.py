@@ -94,7 +94,7 @@ def run(argv: Sequence[str] | None = None) -> SimulateSummary:
     """Runs the job by command line. Raises `UserError` and `RunFailed`."""
     settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
     _check_output(settings)
-    console = Console()
+    console = Console(markup=False)
     started = time.monotonic()
     knobs = calibrate(_assistant(), settings.rates, settings.telephone)
     staging, shards = _staging(settings), _shards(settings)

@@ -6,6 +6,7 @@ results/<chunk>.json                  written last: the chunk is finished
 ids/<chunk>.parquet                   the dialogue ids of a chunk, by hash
 excluded/<chunk>.json                 dialogue ids that an earlier chunk has
 spool/<chunk>, events/<chunk>         records on their way to a later step
+events/<chunk>.json                   where in it the events of each bucket are
 tallies/<step>/<id>.json              what each step handed on, to prove that nothing was lost between steps
 tmp/                                  files being written
 ```

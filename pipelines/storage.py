@@ -14,14 +14,19 @@ import errno
 import fcntl
 import io
 import os
+import re
+import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import msgspec
-from apache_beam.io.filesystem import CompressionTypes, FileMetadata
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -32,6 +37,8 @@ T = TypeVar("T")
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_TOKEN = re.compile(r"\*\*|\*|\[!?+\]?+[^\]]*\]|.", re.DOTALL)
+"""What a glob is made of, as Beam reads it."""
 
 # Without any, S3 is refused; a Beam job puts its own in their place, a worker has those of its job already.
 if FileSystems._pipeline_options is None:
@@ -72,6 +79,77 @@ def match(pattern: str) -> list[FileMetadata]:
     return sorted(found.metadata_list, key=lambda each: cast(str, each.path))
 
 
+def find(pattern: str) -> list[FileMetadata]:
+    """What `match` gives for an absolute path or glob; but of a local glob nothing is passed over.
+
+    Links to folders are followed; a folder that has several names is gone through under one of them. Raises `OSError`
+    that names what may be or hold a match and cannot be looked at: a folder that cannot be listed, a link to nothing.
+    """
+    if "://" in pattern or not any(mark in pattern for mark in "*?[") or exists(pattern):
+        return match(pattern)
+    is_match = _matcher(pattern)
+    tokens = _TOKEN.findall(pattern)
+    # Which beginnings of the pattern a folder's path matches says all of what can match below it. One that a star
+    # follows says no more than the one with that star.
+    beginnings = [
+        _matcher("".join(tokens[:end]))
+        for end, (token, following) in enumerate(pairwise([*tokens, ""]), start=1)
+        if token[0] in "/*?[" and not following.startswith("*")
+    ]
+    start = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] + "/"
+    folders = deque([start] if Path(start).is_dir() else [])
+    seen: set[tuple[Path, tuple[bool, ...]]] = set()
+    found = []
+    while folders:
+        folder = folders.popleft()
+        key = (Path(folder).resolve(), tuple(begins(folder) for begins in beginnings))
+        if key in seen:
+            continue
+        seen.add(key)
+        for entry in _entries(folder):
+            path = entry.path
+            may_hold = any(begins(f"{path}/") for begins in beginnings)
+            status = _status(entry) if may_hold or is_match(path) else None
+            if status is None:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                if is_match(path):
+                    found.append(FileMetadata(path, status.st_size, status.st_mtime))
+            elif may_hold:
+                # Links come last: a folder goes by its own name if it can.
+                (folders.append if entry.is_symlink() else folders.appendleft)(f"{path}/")
+    return sorted(found, key=lambda each: cast(str, each.path))
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    expression: str = FileSystem.translate_pattern(pattern)
+    try:
+        compiled = re.compile(expression)
+    except re.error as error:
+        raise ValueError(str(error)) from error
+    return lambda path: compiled.match(path) is not None
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []  # it has disappeared since it was listed
+    except OSError as error:
+        raise OSError(f"{folder} may hold such files and cannot be listed ({error.strerror})") from error
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+            return None  # it has disappeared since it was listed
+        what = "is a link that cannot be followed" if entry.is_symlink() else "cannot be looked at"
+        raise OSError(f"{entry.path} {what} ({error.strerror})") from error
+
+
 def list_files(folder: str) -> list[str]:
     """Every file under `folder`, at any depth, by path; none where there is no such folder."""
     return [each.path for each in match(join(folder, "**"))]
@@ -93,13 +171,22 @@ def read_json(path: str, as_type: type[T]) -> T:
     return msgspec.json.decode(read_bytes(path), type=as_type)
 
 
-def write_bytes(path: str, content: bytes, *, temporary: str) -> None:
-    """Writes the file whole or not at all; `temporary` is a folder on the same file system."""
-    draft = join(temporary, uuid.uuid4().hex) if has_folders(path) else path
-    with _os_errors(path), FileSystems.create(draft, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        stream.write(content)
-    if draft != path:
+def write_bytes(path: str, content: bytes | memoryview, *, temporary: str) -> None:
+    """Writes the file whole or not at all; `temporary` is a folder on the same file system.
+
+    What is there and no plain file, a link or a device, is written to as it is: it cannot be replaced by one.
+    """
+    if not has_folders(path) or _is_special(path):
+        _create(path, content)
+        return
+    draft = join(temporary, uuid.uuid4().hex)
+    try:
+        _create(draft, content)
         rename(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(draft).unlink()
+        raise
 
 
 def write_json(path: str, content: object, *, temporary: str) -> None:
@@ -116,6 +203,38 @@ def writable_folder(path: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
     return folder
+
+
+@contextlib.contextmanager
+def replaced(folder: str) -> Iterator[Path]:
+    """A folder to write to, which takes the place of the local `folder`, which is there, when all is written.
+
+    Who reads `folder` in between, or kills us, finds the former files, whole. What else is in it stays.
+    """
+    place = Path(folder).resolve()
+    draft, away = (place.with_name(f".{place.name}.{kind}") for kind in ("new", "former"))
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        for each in place.iterdir():
+            if not (draft / each.name).exists():
+                (shutil.copytree if each.is_dir() else shutil.copy2)(each, draft / each.name)
+        swap_folders(str(draft), str(place), away=str(away))
+    finally:
+        # Either of them is what was there before, if it has come that far.
+        for each in (draft, away):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a local folder; where that cannot be looked up there is none."""
+    return os.path.isdir(path)  # noqa: PTH112 - that of pathlib raises where it may not look
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a local file; where that cannot be looked up there is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - that of pathlib raises where it may not look
 
 
 def rename(source: str, destination: str) -> None:
@@ -211,6 +330,18 @@ class _Object(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+def _create(path: str, content: bytes | memoryview) -> None:
+    with _os_errors(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        stream.write(content)
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(Path(path).lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

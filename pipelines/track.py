@@ -59,7 +59,7 @@ def kept(output: str) -> list[str]:
 def run(argv: Sequence[str] | None = None) -> list[str]:
     """Sends what is kept and gives the runs' ids in MLflow. Raises `UserError`, `RunFailed` and `TrackingError`."""
     settings = parse(sys.argv[1:] if argv is None else argv)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     sent = []
     for path, each in _read(settings.output):
         tracking_uri = settings.tracking_uri or each.tracking_uri

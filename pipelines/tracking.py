@@ -25,6 +25,7 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 from msgspec import Struct
 
+from pipelines import storage
 from pipelines.credentials import has_password, without_secrets
 from pipelines.errors import RunFailed, UserError
 from pipelines.results import HISTOGRAM_BINS, RunSummary
@@ -296,8 +297,8 @@ def resolve_model(uri: str, tracking_uri: str | None) -> Path:
         return folder
     if registered := _REGISTERED.fullmatch(uri):
         return _download(uri, registered, tracking_uri)
-    folder = Path(uri)
-    if not folder.is_dir():
+    folder = Path(storage.absolute(uri))
+    if not storage.is_folder(folder):
         raise UserError(
             f"There is no model {uri!r}: give {BUILTIN!r}, a folder that holds a model, or a registered "
             "model as models:/name/version or models:/name@alias."

@@ -30,9 +30,8 @@ from pipelines import storage
 from pipelines.errors import UserError
 from pipelines.evaluation import NOTHING
 from pipelines.logs import Part, annotate, is_annotated, part_of, read_logs, take_surveys
-from pipelines.options import OptionParser, fraction, not_negative, whole_number
+from pipelines.options import OptionParser, fraction, not_negative, seed, whole_number
 from pipelines.tracking import (
-    TrackingError,
     default_tracking_uri,
     log_training_run,
     model_alias,
@@ -44,14 +43,15 @@ from pipelines.training_run import (
     Sizes,
     add_inputs,
     add_sizes,
+    alone,
     digest,
     each_input,
     fit_numbers,
     is_model,
     learn,
-    model_folder,
     new_model,
     sizes,
+    written,
 )
 from schemas.labels import Label
 from schemas.log import Dialogue
@@ -141,15 +141,19 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
 
 
 def train(settings: TrainSettings) -> TrainSummary:
-    """Trains, calibrates, saves and registers a model."""
+    """Trains, calibrates, saves and registers a model. Raises `JobError`."""
+    with alone(settings.output) as folder:
+        return _train(settings, folder)
+
+
+def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
     started = time.monotonic()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     training, validation = _sources(settings, console)
     feedback = _feedback(training, console)
     config = TrainingConfig(precision=settings.precision, seed=settings.seed)
-    folder = model_folder(settings.output)
     model, is_new = _start(settings, training)
     begun_from = model.version
     training = [
@@ -174,9 +178,10 @@ def train(settings: TrainSettings) -> TrainSummary:
             )
             + (" those of the model that this one started from." if begun_from else " from these.")
         )
-    version = model.save(folder)
-    summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)
-    _write_record(folder / TRAINING, settings, begun_from, feedback, trainer, summary)
+    with written(folder) as draft:
+        version = model.save(draft)
+        summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)
+        _write_record(draft / TRAINING, settings, begun_from, feedback, trainer, summary)
     registered = log_training_run(
         tracking_uri=settings.tracking_uri,
         experiment=settings.experiment,
@@ -216,9 +221,10 @@ def _sources(settings: TrainSettings, console: Console) -> tuple[list[Source], l
         if not parts[Part.TRAIN]:
             raise UserError(f"--input {each.pattern} has no dialogue to train on ({logs.rejected.total()} rejected).")
         try:
-            ontology = (
-                Ontology.read(Path(each.ontology)) if each.ontology else infer(parts[Part.TRAIN], annotations=True)
-            )
+            if each.ontology:
+                ontology = Ontology.read(Path(storage.absolute(each.ontology)))
+            else:
+                ontology = infer(parts[Part.TRAIN], annotations=True)
         except (OSError, OntologyError) as error:
             raise UserError(f"Cannot read --ontology {each.ontology}: {error}.") from None
         name = f"{each.format}:{Path(each.pattern).name}"
@@ -278,7 +284,7 @@ def _start(settings: TrainSettings, sources: Sequence[Source]) -> tuple[Model, b
         return new_model(settings.sizes, sources, settings.seed), True
     try:
         model = Model.load(resolve_model(settings.sizes.init, settings.tracking_uri)).float()
-    except (ModelError, TrackingError) as error:
+    except ModelError as error:
         raise UserError(str(error)) from None
     # What faultline pretrain makes has an empty ontology, and was made for logs without scores.
     pretrained_only = not model.ontology.services
@@ -376,7 +382,7 @@ def _parser() -> OptionParser:
         help="precision of the labels that do not abstain, on the validation part, more than 0 and less than 1 "
         "(default: 0.9)",
     )
-    add("--seed", type=whole_number, default=1, help="seed of everything random (default: 1)")
+    add("--seed", type=seed, default=1, help="seed of everything random, less than 2^32 (default: 1)")
     add("--threads", type=whole_number, default=None, help="CPU threads (default: all cores)")
     add("--mlflow-tracking-uri", default=None, metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline", help="MLflow experiment (default: faultline)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -25,7 +26,7 @@ from encoders.turn import TurnEncoderConfig
 from labelers.learning import Learner, Source
 from labelers.model import MANIFEST, Model, ModelConfig
 from pipelines import storage
-from pipelines.errors import RunFailed, UserError
+from pipelines.errors import RunFailed, UserError, unwritable
 from pipelines.options import OptionParser, positive, whole_number
 from pipelines.tracking import BUILTIN
 from schemas.log import Dialogue
@@ -38,6 +39,7 @@ MODEL = "model"
 """Folder of the model in the output folder."""
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
+_LOCK = "training.lock"
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,33 @@ def sizes(options: Namespace) -> Sizes:
 
 def is_model(uri: str) -> bool:
     """Whether `--init` names a whole Faultline model, not only a words encoder."""
-    return uri == BUILTIN or uri.startswith("models:/") or Path(uri, MANIFEST).is_file()
+    return uri == BUILTIN or uri.startswith("models:/") or storage.is_file(Path(storage.absolute(uri), MANIFEST))
 
 
-def model_folder(output: str) -> Path:
-    """Where the model goes, made. Raises `UserError`."""
+@contextlib.contextmanager
+def alone(output: str) -> Iterator[Path]:
+    """The folder that the model goes to, made. Keeps other trainings away from `output`; raises `UserError`."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = storage.writable_folder(str(Path(output, MODEL)))
+            stack.enter_context(storage.locked(str(Path(output, _LOCK)), wait=False))
+        except BlockingIOError:
+            raise UserError(
+                f"Another training works in {output}: wait until it has ended, or give another --output."
+            ) from None
+        except OSError as error:
+            raise unwritable(f"--output {output}", error) from error
+        yield folder
+
+
+@contextlib.contextmanager
+def written(folder: Path) -> Iterator[Path]:
+    """A folder for the model and its record, which takes the place of `folder` when all is written."""
     try:
-        return storage.writable_folder(str(Path(output, MODEL)))
+        with storage.replaced(str(folder)) as draft:
+            yield draft
     except OSError as error:
-        raise UserError(f"Cannot write to --output {output} ({error.strerror}): choose another.") from None
+        raise unwritable(f"--output {folder.parent}", error) from error
 
 
 def digest(sources: Sequence[Source]) -> str:
@@ -257,6 +277,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 def _save_checkpoint(path: Path, state: dict[str, object]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    draft = path.with_suffix(".new")
-    draft.write_bytes(buffer.getbuffer())
-    draft.replace(path)
+    try:
+        storage.write_bytes(str(path), buffer.getbuffer(), temporary=str(path.parent))
+    except OSError as error:
+        raise unwritable(f"--output {path.parent}", error) from error

@@ -308,6 +308,31 @@ def test_nested_rows_of_several_row_groups_are_read(tmp_path: Path, spool: Spool
     assert read(cut(file, spool, ChunkSize())) == list(enumerate(rows, start=1))
 
 
+def test_a_damaged_row_group_costs_no_other(tmp_path: Path, spool: Spool) -> None:
+    rows = [json.loads(record) for record in RECORDS]
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=10)
+    column = pq.read_metadata(path).row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset : column.data_page_offset + 16] = b"\xff" * 16
+    (chunk,) = cut(source(path, bytes(content)), spool, ChunkSize())
+    assert read([chunk]) == [(1, RejectReason.CORRUPT_FILE), *enumerate(rows[10:], start=11)]
+
+
+def test_rows_that_only_the_footer_has_are_one_reject(tmp_path: Path, spool: Spool) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"a": list(range(26))}), path, row_group_size=13, compression="none", store_schema=False)
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    # Numbers of 64 bits: of the values of the first group, of its rows, of the values of the second group, of its rows.
+    counts = [at for at in range(footer, len(content)) if content[at : at + 2] == b"\x16\x1a"]
+    content[counts[1] + 1] = 2 * 20
+    found = read(cut(source(path, bytes(content)), spool, ChunkSize()))
+    expected = [*range(13), RejectReason.CORRUPT_FILE, *range(13, 26)]
+    assert [position for position, _ in found] == [*range(1, 15), *range(21, 34)]
+    assert [each["a"] if isinstance(each, dict) else each for _, each in found] == expected
+
+
 def test_nanoseconds_of_pandas_become_times_that_a_reader_takes(tmp_path: Path, spool: Spool) -> None:
     path = tmp_path / "log.parquet"
     turns = [{"text": "hi", "started_at": pd.Timestamp("2024-01-02T03:04:05.000000006", tz="UTC")}]

@@ -21,7 +21,7 @@ from rich.console import Console
 from encoders.features import NUMBERS
 from pipelines import evaluate, own_turn
 from pipelines.baselines import AsrThreshold, GradientBoosting, live_frames
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.evaluate import EVALUATION, MISTAKES, parse, run
 from pipelines.evaluation import Evaluation, Graded, Score, coverages
 from pipelines.logs import read_logs
@@ -417,6 +417,19 @@ def test_the_pictures_are_there(output: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_pictures_of_another_evaluation_go(tmp_path: Path, tiny_model_dir: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    options = ["--model", str(tiny_model_dir), "--part", "all", "--resamples", "20", "--threads", "1"]
+    command = ["--input", str(log), "--output", str(tmp_path / "out"), *options]
+    log.write_text('{"dialogue_id": "a", "turns": [{"text": "play", "annotation": {"failure_point": "nlu"}}]}')
+    run(command)
+    assert (tmp_path / "out" / "confusion.png").exists()
+    log.write_text('{"dialogue_id": "a", "turns": [{"text": "play", "annotation": {"intent": "play"}}]}')
+    run(command)
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.slow
 def test_the_run_is_in_mlflow(output: Path, evaluation: Evaluation) -> None:
     from mlflow import MlflowClient
 
@@ -481,9 +494,9 @@ def test_an_output_that_cannot_be_written_to_is_told_before_the_logs_are_labelle
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path, tiny_model_dir: Path) -> None:
     (tmp_path / MISTAKES).symlink_to("/dev/full")
     options = ["--model", str(tiny_model_dir), "--resamples", "20", "--threads", "1"]
-    said = mistake("--input", str(LOGS), "--output", str(tmp_path), *options)
-    assert said.startswith(f"The evaluation cannot be written to --output {tmp_path} (")
-    assert "No space left" in said
+    with pytest.raises(RunFailed, match="make room there") as error:
+        run(["--input", str(LOGS), "--output", str(tmp_path), *options])
+    assert str(error.value).startswith(f"Cannot write to --output {tmp_path} (No space left")
 
 
 def no_permission(*_: Any, **__: Any) -> Any:

@@ -18,7 +18,7 @@ from pipelines import export
 from pipelines.annotation import argilla, label_studio
 from pipelines.annotation.selection import Choice, choose, quotas
 from pipelines.annotation.tasks import MEANINGS, Strategy, shown
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.export import Tool
 from pipelines.labelled import VIEWS
 from schemas.log import FailurePoint
@@ -196,6 +196,22 @@ def test_an_output_that_cannot_be_written_to_is_told_before_the_turns_are_chosen
     monkeypatch.setattr(export, "choose", lambda *_: pytest.fail("chosen in vain"))
     with pytest.raises(UserError, match=r"Cannot write to --output .* \(Permission denied\)"):
         export.run(["--labels", str(labelled_output.labels), "--to", "argilla", "--output", str(tmp_path)])
+
+
+def test_a_full_disk_leaves_no_half_of_an_export(
+    tmp_path: Path, labelled_output: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tasks: Any, form: Any, folder: Path) -> list[Path]:
+        (folder / "config.xml").write_text("<View")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["--labels", str(labelled_output.labels), "--to", "label-studio", "--output", str(tmp_path / "tasks")]
+    with monkeypatch.context() as patched:
+        patched.setitem(export._WRITERS, Tool.LABEL_STUDIO, full)
+        with pytest.raises(RunFailed, match=r"No space left on device\): make room there"):
+            export.run(command)
+    assert not list((tmp_path / "tasks").iterdir())
+    assert export.run(command).files[0].is_file()
 
 
 @pytest.mark.parametrize("mix", ["sure", "uncertain=0", "uncertain=x", "", "uncertain,,new"])

@@ -307,6 +307,11 @@ def test_worker_processes_give_the_same_rows(tmp_path: Path, label: Label, optio
         (["--runner", "Nobody"], "cannot use --runner Nobody"),
         (["--direct_num_workers", "two"], "--direct_num_workers"),
         (["--ontology", "nowhere.json"], "Cannot read --ontology nowhere.json"),
+        (["--ontology", "~nobody-of-that-name/o.json"], "Cannot read --ontology ~nobody-of-that-name/o.json"),
+        (["--model", "~nobody-of-that-name/model"], "There is no model '~nobody-of-that-name/model'"),
+        (["--model", "m" * 300], "There is no model 'mmm"),
+        (["--session-gap-minutes", "1e13"], "'1e13' is longer than any time span"),
+        (["--environment_type", "PROCESS"], "process_command is required"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
@@ -319,6 +324,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert said in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+def test_a_dry_run_shows_a_pattern_as_it_was_given(
+    tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    (tmp_path / "a.jsonl").write_bytes(lines([dialogue("a")]))
+    assert main(["label", "--input", str(tmp_path / "[a-m]*.jsonl"), *options, "--dry-run"]) == 0
+    assert str(tmp_path / "[a-m]*.jsonl") in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("pattern", ["*", os.fsdecode(b"caf\xe9.jsonl")])

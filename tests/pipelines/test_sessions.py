@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,40 @@ def texts(items: list[Item]) -> dict[str, list[str | None]]:
         for item in items
         if item.dialogue is not None
     }
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_events_can_be_partitioned_again(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    staging = Staging(str(tmp_path / "staging"))
+    turns = get_format("turns")
+    assert isinstance(turns, EventFormat)
+    events = [event(f"s{number}", number) for number in range(20)]
+    content = pack("\n".join(map(json.dumps, events)).encode())
+    (tmp_path / "log").write_bytes(content)
+    source = SourceFile(0, str(tmp_path / "log"), len(content), 0.0)
+    (chunk,) = cut(source, staging.spool(), ChunkSize())
+    frames = partition(chunk, turns, 3, staging)
+    assert {bucket for bucket, _ in frames} == {0, 1, 2}
+    assert not list((tmp_path / "staging" / "spool").glob("*"))
+    assert partition(chunk, turns, 3, staging) == frames
+
+
+def test_events_that_a_crash_has_damaged_are_left_anew(tmp_path: Path) -> None:
+    staging = Staging(str(tmp_path / "staging"))
+    turns = get_format("turns")
+    assert isinstance(turns, EventFormat)
+    content = gzip.compress(json.dumps(event("s", 0)).encode())
+    (tmp_path / "log.gz").write_bytes(content)
+    source = SourceFile(0, str(tmp_path / "log.gz"), len(content), 0.0)
+
+    def partitioned() -> list[tuple[int, Frame]]:
+        (chunk,) = cut(source, staging.spool(rewrite=True), ChunkSize())
+        return partition(chunk, turns, 1, staging)
+
+    ((_, frame),) = partitioned()
+    Path(frame.path).write_bytes(b"")
+    assert partitioned() == [(0, frame)]
+    assert Path(frame.path).stat().st_size == frame.size
 
 
 @pytest.mark.parametrize("buckets", [1, 5])

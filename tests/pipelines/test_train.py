@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -192,6 +193,42 @@ def test_a_checkpoint_of_other_options_is_not_gone_on_from(
     assert seen == [0, 1, 2, 0, 0]
 
 
+@pytest.mark.slow
+def test_a_run_that_cannot_save_its_model_leaves_the_former_one(
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(tmp_path)) == 0
+    (tmp_path / "model" / "NOTES.md").write_text("ours")
+    former = Model.load(tmp_path / "model").version
+    capsys.readouterr()
+
+    def full(model: Model, folder: Path) -> str:
+        (folder / "config.json").write_text("half of a")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    again = command(tmp_path, "--seed", "2")
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "save", full)
+        assert main(again) == 1
+    assert f"Cannot write to --output {tmp_path} (No space left on device): make room" in capsys.readouterr().err
+    assert Model.load(tmp_path / "model").version == former
+    assert main(again) == 0
+    assert Model.load(tmp_path / "model").version != former
+    assert (tmp_path / "model" / "NOTES.md").read_text() == "ours"
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+
+
+def test_a_second_training_into_one_output_is_refused(
+    command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_run.alone(str(tmp_path)):
+        assert main(command(tmp_path)) == 2
+    assert "Another training works in" in capsys.readouterr().err
+
+
 class _Bomb:
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, ("exit 0",)
@@ -215,6 +252,7 @@ def test_a_checkpoint_that_is_none_is_one_sentence(
     [
         (["--input-format", "nosuch"], "Unknown input format 'nosuch'"),
         (["--width", "10"], "--width 10 must be a multiple of 4"),
+        (["--seed", "20261122113000"], "--seed: '20261122113000' is not a whole number from 1 to 4294967295"),
         (["--precision", "1"], "--precision 1 must be more than 0 and less than 1"),
         (["--passes", "0"], "'0' is not a number greater than 0"),
         (["--feedback-weight", "-1"], "'-1' is not a number of at least 0"),
