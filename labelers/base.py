@@ -10,15 +10,15 @@ E token width, I intents, S slots of the ontology.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from cachetools import LRUCache
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +28,10 @@ from schemas.ontology import Ontology
 
 IGNORE = -100
 """Target of a question that nobody answered."""
+TURNS = 1_024
+"""Turns that a labeler scores at a time where a turn has many rows (its tokens, the turns before it, all names): all of
+a dialogue of thousands of turns would be gigabytes. Dialogues that are labelled together (`labelers.model.GROUP_TURNS`)
+have no more, unless it is a single one."""
 
 
 @dataclass(frozen=True)
@@ -73,28 +77,26 @@ class EncodedOntology(NamedTuple):
     slot_vectors: Tensor
     """(S, E)"""
     everything: Reachable
-    reaches: LRUCache[frozenset[str], Reachable]
-    """by services"""
+    reach: Callable[[frozenset[str]], Reachable]
+    """what can be meant with these services; keeps what it has found, whichever thread asks"""
 
     @classmethod
     def of(cls, ontology: Ontology, intent_vectors: Tensor, slot_vectors: Tensor) -> EncodedOntology:
         """The ontology with these vectors, which are in the order of its names."""
         intents, slots = [each.name for each in ontology.intents], [each.name for each in ontology.slots]
         everything = Reachable.of(ontology)
-        return cls(ontology, intents, slots, intent_vectors, slot_vectors, everything, LRUCache(_REACHES))
+
+        @functools.lru_cache(_REACHES)
+        def reach(services: frozenset[str]) -> Reachable:
+            within = Reachable.of(ontology.reachable(services))
+            # A choice of an intent needs one.
+            return within if within.intents else within._replace(intents=everything.intents)
+
+        return cls(ontology, intents, slots, intent_vectors, slot_vectors, everything, reach)
 
     def reachable(self, dialogue: Dialogue) -> Reachable:
         """What can be meant in a dialogue."""
-        if dialogue.services is None:
-            return self.everything
-        services = frozenset(dialogue.services)
-        found: Reachable | None = self.reaches.get(services)
-        if found is None:
-            within = self.ontology.reachable(services)
-            # A choice of an intent needs one.
-            found = Reachable.of(within) if within.intents else self.everything
-            self.reaches[services] = found
-        return found
+        return self.everything if dialogue.services is None else self.reach(frozenset(dialogue.services))
 
 
 class Encoded(NamedTuple):
@@ -129,7 +131,8 @@ class Encoded(NamedTuple):
     @property
     def reachable(self) -> list[Reachable]:
         """What can be meant by each of the N turns."""
-        return [self.ontology.reachable(each) for each in self.dialogues for _ in each.turns]
+        by_dialogue = ((self.ontology.reachable(each), len(each.turns)) for each in self.dialogues)
+        return [reach for reach, turns in by_dialogue for _ in range(turns)]
 
 
 class Labeler(nn.Module, ABC):
@@ -155,6 +158,10 @@ class Labeler(nn.Module, ABC):
     @abstractmethod
     def logits(self, encoded: Encoded) -> Tensor:
         """(M, K) scores, of which a softmax gives probabilities; not yet calibrated."""
+
+    def scores(self, encoded: Encoded) -> Tensor:
+        """(M, K) the logits from which it is decided, and which are calibrated: of an answer that cannot be, -inf."""
+        return self.logits(encoded)
 
     @abstractmethod
     def targets(self, encoded: Encoded) -> Tensor:

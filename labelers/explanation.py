@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from labelers.model import Model
+from labelers.model import GROUP_TURNS, Model, groups
+from schemas.labels import TurnLabels
 from schemas.log import Dialogue, FailurePoint, Turn
 from schemas.ontology import Ontology
 
@@ -89,25 +91,25 @@ def explain_all(
     Turns of the same dialogue (the same object) share what they can, so ask for them in one call.
     """
     variants: dict[_Variant, Dialogue] = {}
-    asked: list[list[_Variant]] = []
+    asked: dict[_Variant, set[int]] = {}
+    hidden: list[list[_Variant]] = []
     for dialogue, index in turns:
         if not 0 <= index < len(dialogue.turns):
             raise IndexError(f"dialogue {dialogue.dialogue_id} has no turn {index}, only {len(dialogue.turns)}")
-        variants.setdefault(_Variant(id(dialogue), None, 0), dialogue)
-        hidden = []
+        of_turn = {_Variant(id(dialogue), None, 0): dialogue}
         for evidence, place, without in _without(dialogue, index):
-            hidden.append(_Variant(id(dialogue), evidence, place))
-            variants.setdefault(hidden[-1], without)
-        asked.append(hidden)
-    labels = dict(zip(variants, model.label(list(variants.values()), ontology), strict=True))
+            of_turn[_Variant(id(dialogue), evidence, place)] = without
+        variants |= of_turn
+        for variant in of_turn:
+            asked.setdefault(variant, set()).add(index)
+        hidden.append(list(of_turn))
+    labels = _labels(model, variants, asked, ontology)
     explanations = []
-    for (dialogue, index), hidden in zip(turns, asked, strict=True):
-        told = labels[_Variant(id(dialogue), None, 0)].turns[index]
+    for (dialogue, index), (whole, *parts) in zip(turns, hidden, strict=True):
+        told = labels[whole, index]
         influences = []
-        for variant in hidden:
-            # A turn that is gone moves those after it.
-            shift = variant.evidence is Evidence.TURN and variant.turn_index < index
-            without_it = labels[variant].turns[index - shift]
+        for variant in parts:
+            without_it = labels[variant, index]
             influences.append(
                 Influence(
                     Evidence(variant.evidence or Evidence.TURN),
@@ -138,6 +140,24 @@ class _Variant(NamedTuple):
     turn_index: int
 
 
+def _labels(
+    model: Model, variants: dict[_Variant, Dialogue], asked: dict[_Variant, set[int]], ontology: Ontology | None
+) -> dict[tuple[_Variant, int], TurnLabels]:
+    """The labels of the turns that are asked for, by the indexes that they have where nothing is hidden.
+
+    A group at a time, so that no more is kept: each variant is a whole dialogue.
+    """
+    kept = {}
+    names = iter(variants)
+    for group in groups(list(variants.values()), GROUP_TURNS):
+        for variant, labels in zip(islice(names, len(group)), model.label(group, ontology), strict=True):
+            for index in asked[variant]:
+                # A turn that is gone moves those after it.
+                shift = variant.evidence is Evidence.TURN and variant.turn_index < index
+                kept[variant, index] = labels.turns[index - shift]
+    return kept
+
+
 def _without(dialogue: Dialogue, index: int) -> Iterator[tuple[Evidence, int, Dialogue]]:
     """The dialogue without each thing that it has: what, of which turn, and the rest."""
     replace = msgspec.structs.replace
@@ -161,12 +181,18 @@ def _without_nlu_scores(turn: Turn) -> Turn:
     return msgspec.structs.replace(turn, nlu=[msgspec.structs.replace(each, score=None) for each in turn.nlu])
 
 
+def _without_words(turn: Turn) -> Turn:
+    # The first hypothesis is the same words.
+    heard = [msgspec.structs.replace(each, text="") for each in turn.asr[:1]]
+    return msgspec.structs.replace(turn, text="", asr=[*heard, *turn.asr[1:]])
+
+
 def _setting(**fields: object) -> Callable[[Turn], Turn]:
     return lambda turn: msgspec.structs.replace(turn, **fields)
 
 
 _HIDE: dict[Evidence, Callable[[Turn], Turn]] = {
-    Evidence.WORDS: _setting(text=""),
+    Evidence.WORDS: _without_words,
     Evidence.OTHER_HYPOTHESES: lambda turn: msgspec.structs.replace(turn, asr=turn.asr[:1]),
     Evidence.ASR_SCORES: _without_asr_scores,
     Evidence.NLU: _setting(nlu=[]),

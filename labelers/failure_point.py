@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from labelers.base import IGNORE, Encoded, Labeler, LabelerConfig, mlp
 from labelers.evidence import Evidence, Examples, Lesson, fit
+from labelers.slots import SlotsLabel
 from labelers.understanding import Understanding, stands_alone
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint
@@ -57,15 +58,15 @@ class FailurePointLabeler(Labeler):
         self.hazards = mlp(config.width, config.width, len(POINTS) - 1, config.dropout)
         self.evidence = Evidence(len(POINTS))
 
-    def logits(self, encoded: Encoded) -> Tensor:
-        """(N, 6) log-probabilities in the order of `POINTS`."""
+    def logits(self, encoded: Encoded, slots: Sequence[SlotsLabel] | None = None) -> Tensor:
+        """(N, 6) log-probabilities in the order of `POINTS`; `slots` are the turns' own, where they are decoded."""
         scores = self.evidence(encoded.numbers, encoded.categories).float()
         scores = scores.masked_fill(functional.pad(_absent(encoded), (1, 0)), _ABSENT)
         experts = _averaged(self._words(encoded), functional.log_softmax(scores, dim=-1))
         alone = stands_alone(encoded)
         if not bool(alone.any()):
             return experts
-        understood = self._understanding(encoded).clamp(_DOUBT, 1 - _DOUBT)
+        understood = self._understanding(encoded, slots).clamp(_DOUBT, 1 - _DOUBT)
         # Which component failed, if one did, it does not know: that is as the experts have it.
         failed = functional.log_softmax(experts[:, 1:], dim=-1)
         judged = torch.cat([understood.log()[:, None], torch.log1p(-understood)[:, None] + failed], dim=-1)
@@ -109,9 +110,9 @@ class FailurePointLabeler(Labeler):
     def targets(self, encoded: Encoded) -> Tensor:
         return torch.tensor(_answers(encoded.dialogues), device=encoded.states.device)
 
-    def decode(self, encoded: Encoded) -> list[FailurePointLabel]:
-        """One decision a turn."""
-        probabilities = self.probabilities(self.logits(encoded)).cpu()
+    def decode(self, encoded: Encoded, slots: Sequence[SlotsLabel] | None = None) -> list[FailurePointLabel]:
+        """One decision a turn; `slots` are those that were decoded of the turns, if they were."""
+        probabilities = self.probabilities(self.logits(encoded, slots)).cpu()
         decided = self.choose(probabilities).tolist()
         threshold = float(self.threshold)
         return [

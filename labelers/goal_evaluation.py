@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,12 +42,12 @@ class GoalEvaluation(Labeler):
 
     def goal_logits(self, encoded: Encoded, goals: Sequence[Sequence[int]]) -> Tensor:
         """(G, 2); `goals` are the flat positions of each goal's turns."""
-        device = encoded.states.device
-        pooled = []
-        for turns in goals:
-            states = encoded.states[torch.tensor(turns, device=device)]
-            pooled.append(torch.cat([states.mean(dim=0), states.amax(dim=0), states[-1]]))
-        return self.score(torch.stack(pooled))  # type: ignore[no-any-return]
+        states = encoded.states
+        turns = torch.tensor([turn for goal in goals for turn in goal], device=states.device)
+        lengths = torch.tensor([len(goal) for goal in goals], device=states.device)
+        ends = lengths.cumsum(0)
+        mean, most = (functional.embedding_bag(turns, states, ends - lengths, mode=mode) for mode in ("mean", "max"))
+        return self.score(torch.cat([mean, most, states[turns[ends - 1]]], dim=-1))  # type: ignore[no-any-return]
 
     def logits(self, encoded: Encoded) -> Tensor:
         return self.goal_logits(encoded, [turns for _, _, turns in _annotated(encoded)])
@@ -77,13 +77,14 @@ class GoalEvaluation(Labeler):
     def decode(self, encoded: Encoded, goals: Sequence[Sequence[Sequence[int]]]) -> list[list[SuccessLabel]]:
         """For each dialogue one decision a goal; `goals` are, by dialogue, the flat positions of its turns."""
         flat = [turns for dialogue in goals for turns in dialogue]
-        rows = iter(self.probabilities(self.goal_logits(encoded, flat))[:, 1].tolist())
-        return [[self.decide(next(rows)) for _ in dialogue] for dialogue in goals]
+        decided = iter(self.decide(self.probabilities(self.goal_logits(encoded, flat))[:, 1].tolist()))
+        return [[next(decided) for _ in dialogue] for dialogue in goals]
 
-    def decide(self, probability: float) -> SuccessLabel:
-        """The decision at this probability of success."""
-        confidence = max(probability, 1 - probability)
-        return SuccessLabel(probability >= 0.5, confidence, probability, confidence < float(self.threshold))
+    def decide(self, probabilities: Iterable[float]) -> list[SuccessLabel]:
+        """The decision at each probability of success."""
+        threshold = float(self.threshold)
+        sure = ((each, max(each, 1 - each)) for each in probabilities)
+        return [SuccessLabel(each >= 0.5, confidence, each, confidence < threshold) for each, confidence in sure]
 
 
 def _annotated(encoded: Encoded) -> list[tuple[Dialogue, str, list[int]]]:

@@ -15,11 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable
+from labelers.base import IGNORE, TURNS, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable
 from schemas.labels import Label
-
-_TURNS = 1_024
-"""Turns that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
 
 
 class IntentLabel(NamedTuple):
@@ -48,6 +45,9 @@ class IntentLabeler(Labeler):
         )
         return self.scale.exp().clamp(max=100) * turns @ names.T
 
+    def scores(self, encoded: Encoded) -> Tensor:
+        return torch.cat(list(self._scores(encoded)))
+
     def targets(self, encoded: Encoded) -> Tensor:
         index = {name: position for position, name in enumerate(encoded.ontology.intents)}
         return torch.tensor(
@@ -64,9 +64,10 @@ class IntentLabeler(Labeler):
         names = encoded.ontology.intents
         if not names:
             return [IntentLabel(None, None, True)] * encoded.states.shape[0]
-        decided = [some.max(dim=-1) for some in self._in_reach(encoded)]
+        threshold = float(self.threshold)
+        decided = [self.probabilities(some).max(dim=-1) for some in self._scores(encoded)]
         return [
-            IntentLabel(names[index], sure, sure < float(self.threshold))
+            IntentLabel(names[index], sure, sure < threshold)
             for confidence, best in decided
             for index, sure in zip(best.tolist(), confidence.tolist(), strict=True)
         ]
@@ -91,25 +92,25 @@ class IntentLabeler(Labeler):
             device=given.device,
         )
         chosen = [
-            some.gather(1, named[part * _TURNS : (part + 1) * _TURNS, None].clamp_min(0))[:, 0]
-            for part, some in enumerate(self._in_reach(encoded))
+            self.probabilities(some).gather(1, named[part * TURNS : (part + 1) * TURNS, None].clamp_min(0))[:, 0]
+            for part, some in enumerate(self._scores(encoded))
         ]
         return torch.where(named >= 0, torch.cat(chosen), given)
 
-    def _in_reach(self, encoded: Encoded) -> Iterator[Tensor]:
-        """(turns, I) calibrated probabilities, `_TURNS` turns at a time."""
+    def _scores(self, encoded: Encoded) -> Iterator[Tensor]:
+        """(turns, I) `scores`, `TURNS` turns at a time."""
         reachable = encoded.reachable
-        for first in range(0, len(reachable), _TURNS):
-            logits = self.logits(encoded._replace(states=encoded.states[first : first + _TURNS]))
-            out = _out_of_reach(encoded.ontology, reachable[first : first + _TURNS])
-            if out is not None:
-                logits = logits.masked_fill(out.to(logits.device), float("-inf"))
-            yield self.probabilities(logits)
+        for first in range(0, len(reachable), TURNS):
+            logits = self.logits(encoded._replace(states=encoded.states[first : first + TURNS]))
+            out = _out_of_reach(encoded.ontology, reachable[first : first + TURNS])
+            yield logits if out is None else logits.masked_fill(out.to(logits.device), float("-inf"))
 
 
 def _out_of_reach(ontology: EncodedOntology, reachable: Sequence[Reachable]) -> Tensor | None:
     """(turns, I), True where an intent cannot be meant; None where all can."""
     if all(each is ontology.everything for each in reachable):
         return None
-    columns = {id(each): torch.tensor([name not in each.intents for name in ontology.intents]) for each in reachable}
-    return torch.stack([columns[id(each)] for each in reachable])
+    distinct = {id(each): each for each in reachable}
+    rows = {key: row for row, key in enumerate(distinct)}
+    out = [[name not in each.intents for name in ontology.intents] for each in distinct.values()]
+    return torch.tensor(out, dtype=torch.bool)[torch.tensor([rows[id(each)] for each in reachable])]

@@ -140,17 +140,20 @@ class Learner(ABC):
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.step += 1
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
+            self._move_average()
         else:
             self.skipped += 1
         self._scheduler.step()
-        self.step += 1
-        decay = min(self.config.average_decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self._average[name].lerp_(parameter, 1 - decay)
         return {name: float(loss.detach()) for name, (_, loss) in losses.items()}
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        for name, parameter in self.model.named_parameters():
+            self._average[name].lerp_(parameter, 1 - decay)
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the networks in a step."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -96,6 +97,8 @@ class Model(nn.Module):
         self.rephrase = RephraseLabeler(shared)
         self._names: EncodedOntology | None = None
         self._pairs: LRUCache[tuple[str, str], Tensor] = LRUCache(CACHED_PAIRS)
+        # Threads share the model (such as those of a Dask worker), and the cache reorders itself when it is read.
+        self._pairs_lock = threading.Lock()
 
     @property
     def labelers(self) -> dict[Label, Labeler]:
@@ -116,10 +119,12 @@ class Model(nn.Module):
         """
         labelled: list[DialogueLabels] = []
         with torch.inference_mode(), _evaluating(self):
-            if self._names is None or self._names.ontology != (ontology or self.ontology):
-                self._names = self.encode_ontology(ontology or self.ontology)
+            # A variable of its own: another thread may label with another ontology.
+            names = self._names
+            if names is None or names.ontology != (ontology or self.ontology):
+                names = self._names = self.encode_ontology(ontology or self.ontology)
             for group in groups(dialogues, GROUP_TURNS):
-                labelled += self._label_group(group, self._names)
+                labelled += self._label_group(group, names)
         return labelled
 
     def _label_group(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> list[DialogueLabels]:
@@ -133,9 +138,12 @@ class Model(nn.Module):
                 for first, of_dialogue in zip(encoded.first, turns_of_goals, strict=True)
             ],
         )
+        together = self.goal_evaluation.decide(
+            float(np.prod([goal.probability for goal in of_dialogue])) for of_dialogue in success
+        )
         intents = self.intent.decode(encoded)
         slots = self.slots.decode(encoded, intents)
-        points = self.failure_point.decode(encoded)
+        points = self.failure_point.decode(encoded, slots)
         rephrases = self.rephrase.decode(encoded)
         labels = []
         for position, (first, dialogue) in enumerate(zip(encoded.first, dialogues, strict=True)):
@@ -146,11 +154,11 @@ class Model(nn.Module):
                     goals[position],
                     turns_of_goals[position],
                     success[position],
+                    together[position],
                     intents[part],
                     slots[part],
                     points[part],
                     rephrases[position],
-                    self.goal_evaluation,
                     shortened[position],
                 )
             )
@@ -198,9 +206,11 @@ class Model(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, D) vectors, and (K, E) states of the users' tokens, one turn after the other."""
         device = self.device
-        # The same fields make the same tokens: they are encoded once.
-        rows: dict[tuple[bytes, bytes], int] = {}
-        of = np.array([rows.setdefault((each.ids.tobytes(), each.segments.tobytes()), len(rows)) for each in turns])
+        # The same fields make the same tokens: they are encoded once. Of a shortened request fewer tokens have a place
+        # in its text than of one that is as short as what was kept of it.
+        rows: dict[tuple[bytes, bytes, int], int] = {}
+        keys = [(each.ids.tobytes(), each.segments.tobytes(), len(each.user_offsets)) for each in turns]
+        of = np.array([rows.setdefault(key, len(rows)) for key in keys])
         distinct: list[TokenizedTurn] = [turns[0]] * len(rows)
         for row, turn in zip(of.tolist(), turns, strict=True):
             distinct[row] = turn
@@ -277,20 +287,24 @@ class Model(nn.Module):
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
         # Assistants speak of the same things all day, and a pair's vector is the same whichever it is encoded with.
-        vectors = {pair: self._pairs[pair] for pair in pairs if pair in self._pairs}
+        with self._pairs_lock:
+            vectors = {pair: self._pairs[pair] for pair in pairs if pair in self._pairs}
         unknown = [pair for pair in pairs if pair not in vectors]
         with torch.no_grad():
             encoded = self._encode_names([f"{words(name)} = {value}" for name, value in unknown])
         vectors.update(zip(unknown, encoded, strict=True))
         if not self.training:
             # Copies, since a row would keep all of `encoded`.
-            self._pairs.update((pair, vectors[pair].clone()) for pair in unknown)
+            kept = [(pair, vectors[pair].clone()) for pair in unknown]
+            with self._pairs_lock:
+                self._pairs.update(kept)
         return torch.stack([vectors[pair] for pair in pairs]) if pairs else encoded
 
     def train(self, mode: bool = True) -> Model:
         """Turns training on or off. What was kept of the weights as they are is forgotten when it is turned on."""
         if mode:
-            self._pairs.clear()
+            with self._pairs_lock:
+                self._pairs.clear()
             self._names = None
         return super().train(mode)
 
@@ -407,11 +421,11 @@ def _assemble(
     goals: list[GoalTurn],
     turns_of_goals: list[list[int]],
     success: list[SuccessLabel],
+    together: SuccessLabel,
     intents: list[IntentLabel],
     slots: list[SlotsLabel],
     points: list[FailurePointLabel],
     rephrases: list[RephraseLabel],
-    evaluation: GoalEvaluation,
     shortened: int,
 ) -> DialogueLabels:
     decided = [point.point for point in points]
@@ -451,7 +465,6 @@ def _assemble(
         _goal(dialogue, number, members, label, intents, decided, lasting)
         for number, (members, label) in enumerate(zip(turns_of_goals, success, strict=True))
     ]
-    together = evaluation.decide(float(np.prod([label.probability for label in success])))
     return DialogueLabels(
         dialogue_id=dialogue.dialogue_id,
         turn_count=len(turns),

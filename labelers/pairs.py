@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from labelers.base import Encoded, mlp
+from labelers.base import TURNS, Encoded, mlp
 
 
 class PairScorer(nn.Module):
@@ -30,10 +30,15 @@ class PairScorer(nn.Module):
         steps = torch.arange(1, k + 1, device=states.device)
         others = torch.arange(n, device=states.device)[:, None] - steps  # (N, K), flat index of the turn k before
         exists = others >= positions_of_first(encoded)[:, None]
-        that = self.that(states)[others.clamp_min(0)]  # (N, K, H)
-        this = self.this(states)[:, None].expand_as(that)
-        distance = self.distance(steps).expand_as(that)
-        scores = self.score(torch.cat([this, that, this * that, distance], dim=-1)).squeeze(-1)  # (N, K)
+        this, that, distance = self.this(states), self.that(states), self.distance(steps)
+        parts = []
+        for first in range(0, n, TURNS):
+            part = slice(first, first + TURNS)
+            before = that[others[part].clamp_min(0)]  # (turns of the part, K, H)
+            now = this[part, None].expand_as(before)
+            pairs = torch.cat([now, before, now * before, distance.expand_as(before)], dim=-1)
+            parts.append(self.score(pairs).squeeze(-1))
+        scores = torch.cat(parts)  # (N, K)
         scores = scores.masked_fill(~exists, torch.finfo(scores.dtype).min / 2)
         return torch.cat([self.none(states), scores], dim=-1)
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from encoders.hypotheses import posterior
 from encoders.packing import ranges
-from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
+from labelers.base import IGNORE, TURNS, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
 from labelers.intent import IntentLabel
 from schemas.labels import Label, SlotLabel
 from schemas.log import Dialogue, Slot, Turn
@@ -38,6 +38,8 @@ _UNLIKELY = 1e-5
 """Probability that a span is a slot of a service without the turn's intent, or one of which it is no value."""
 _SPANS = 4_096
 """Spans that are compared with all names at a time: all of a dialogue of thousands of turns would be gigabytes."""
+_PROPOSALS = 65_536
+"""Proposals that are judged at a time, for the same reason."""
 
 
 class SlotsLabel(NamedTuple):
@@ -85,11 +87,16 @@ class SlotLabeler(Labeler):
         self.proposal = nn.Linear(config.token_width, config.width)
 
     def logits(self, encoded: Encoded) -> Tensor:
-        tokens = encoded.user_tokens.to(self.token.weight.dtype)
         # What a token is depends on what was asked before, which the turn's state knows.
-        counts = torch.from_numpy(np.diff(encoded.user_starts)).to(tokens.device)
-        states = self.state(encoded.states).repeat_interleave(counts, dim=0)
-        return self.tags(self.dropout(functional.gelu(self.token(tokens) + states)))  # type: ignore[no-any-return]
+        states = self.state(encoded.states)
+        parts = []
+        for first in range(0, len(states), TURNS):
+            starts = encoded.user_starts[first : first + TURNS + 1]
+            counts = torch.from_numpy(np.diff(starts)).to(states.device)
+            asked = states[first : first + TURNS].repeat_interleave(counts, dim=0)
+            tokens = encoded.user_tokens[starts[0] : starts[-1]].to(self.token.weight.dtype)
+            parts.append(self.tags(self.dropout(functional.gelu(self.token(tokens) + asked))))
+        return torch.cat(parts)
 
     def targets(self, encoded: Encoded) -> Tensor:
         targets = torch.full((len(encoded.user_tokens),), IGNORE)
@@ -192,7 +199,10 @@ class SlotLabeler(Labeler):
         dtype = self.span.weight.dtype
         rows = torch.tensor([each.turn for each in spans], device=encoded.states.device)
         tokens, begins = (torch.from_numpy(each).to(rows.device) for each in _tokens(encoded, spans))
-        means = functional.embedding_bag(tokens, encoded.user_tokens.float(), begins, mode="mean")
+        # Those of the spans alone: in float32 all of them would be gigabytes, too.
+        spanned_tokens = encoded.user_tokens[tokens].float()
+        places = torch.arange(len(tokens), device=rows.device)
+        means = functional.embedding_bag(places, spanned_tokens, begins, mode="mean")
         spanned = self.span(torch.cat([means.to(dtype), encoded.states[rows]], dim=-1))
         names = self.name(encoded.ontology.slot_vectors.to(dtype))
         cosine = functional.normalize(spanned.float(), dim=-1) @ functional.normalize(names.float(), dim=-1).T
@@ -234,12 +244,16 @@ class SlotLabeler(Labeler):
     def _proposal_logits(self, encoded: Encoded, proposals: _Proposals) -> Tensor:
         """(P, 2): not meant, meant."""
         device, dtype = encoded.states.device, self.proposal.weight.dtype
-        rows = torch.tensor(proposals.turns, device=device)
-        keys = torch.tensor([encoded.pair_texts[key] for key in proposals.keys], device=device)
-        vectors = self.proposal(encoded.pairs.to(dtype))[keys]  # (P, D)
-        states = encoded.states[rows]
-        sources = torch.tensor(proposals.sources, device=device, dtype=dtype)
-        return self.accept(torch.cat([states, states * vectors, sources], dim=-1))  # type: ignore[no-any-return]
+        pairs = self.proposal(encoded.pairs.to(dtype))
+        parts = []
+        for first in range(0, len(proposals.turns), _PROPOSALS):
+            part = slice(first, first + _PROPOSALS)
+            keys = torch.tensor([encoded.pair_texts[key] for key in proposals.keys[part]], device=device)
+            vectors = pairs[keys]  # (proposals of the part, D)
+            states = encoded.states[torch.tensor(proposals.turns[part], device=device)]
+            sources = torch.tensor(proposals.sources[part], device=device, dtype=dtype)
+            parts.append(self.accept(torch.cat([states, states * vectors, sources], dim=-1)))
+        return torch.cat(parts)
 
     def _proposal_loss(self, encoded: Encoded) -> Tensor:
         proposals = _proposals(encoded)
@@ -346,17 +360,19 @@ def _allowed(
 
 def _distinct(slots: Sequence[SlotLabel]) -> list[SlotLabel]:
     """The proposals without those that a surer one makes superfluous, in their order."""
-    kept: list[SlotLabel] = []
+    kept: dict[str, list[SlotLabel]] = {}
     for slot in sorted(slots, key=lambda each: -each.confidence):
-        if not any(_same(slot, each) or _overlap(slot, each) for each in kept):
-            kept.append(slot)
-    return [slot for slot in slots if any(slot is each for each in kept)]
+        of_name = kept.setdefault(slot.name, [])
+        if not any(_same(slot, each) or _overlap(slot, each) for each in of_name):
+            of_name.append(slot)
+    chosen = {id(slot) for of_name in kept.values() for slot in of_name}
+    return [slot for slot in slots if id(slot) in chosen]
 
 
 def _overlap(one: SlotLabel, other: SlotLabel) -> bool:
-    """Whether they are one slot, and one's value is a run of the other's words."""
+    """Whether the value of one is a run of the other's words."""
     pieces = (f" {one.value.lower()} ", f" {other.value.lower()} ")
-    return one.name == other.name and (pieces[0] in pieces[1] or pieces[1] in pieces[0])
+    return pieces[0] in pieces[1] or pieces[1] in pieces[0]
 
 
 def _same(one: SlotLabel, other: SlotLabel) -> bool:

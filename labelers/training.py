@@ -32,7 +32,7 @@ from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, positives
 from labelers.evidence import Lesson
 from labelers.failure_point import POINTS
 from labelers.learning import Learner, LearningConfig, Source, Step
-from labelers.model import Model, groups
+from labelers.model import GROUP_TURNS, Model, groups
 from schemas.labels import Label
 from schemas.log import Dialogue
 
@@ -186,7 +186,8 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     """Sets every labeler's temperature, decision and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, decision where there is one, coverage and precision of what is kept,
-    number of questions. A label that nothing here annotates is left out: it keeps what it has.
+    number of questions. A label that nothing here annotates is left out: it keeps what it has. An annotated answer that
+    cannot be given, such as an intent that is out of reach, has no say in the temperature; what is given is wrong.
     """
     report: dict[Label, dict[str, float]] = {}
     # Kept, since that takes less memory than the dialogues that were trained on.
@@ -209,7 +210,7 @@ def _encoded(model: Model, sources: Sequence[Source]) -> Iterator[tuple[int, Enc
     """Number of a source, and some of its dialogues."""
     for number, source in enumerate(sources):
         names = model.encode_ontology(source.ontology)
-        for group in groups(source.dialogues, 1024):
+        for group in groups(source.dialogues, GROUP_TURNS):
             yield number, model.encode(group, names)
 
 
@@ -229,7 +230,7 @@ def _answered(labeler: Labeler, encoded: Sequence[tuple[int, Encoded]]) -> list[
         targets = labeler.targets(each)
         known = targets != IGNORE
         if known.any():
-            answered = _Answered(labeler.logits(each).float()[known], targets[known])
+            answered = _Answered(labeler.scores(each).float()[known], targets[known])
             by_source.setdefault(number, []).append(answered)
     return list(by_source.values())
 
@@ -266,9 +267,12 @@ def _calibrate_slots(model: Model, encoded: Sequence[tuple[int, Encoded]], preci
 
 
 def _set_temperature(labeler: Labeler, sources: Sequence[Sequence[_Answered]]) -> None:
+    possible = list(filter(None, map(_possible, sources)))
+    if not possible:
+        return
     candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
     losses = torch.zeros(len(candidates))
-    for source in sources:
+    for source in possible:
         # The mean of each: the largest log is not more like the user's than the smallest.
         of_source = [
             sum(float(functional.cross_entropy(each.scores / t, each.answers, reduction="sum")) for each in source)
@@ -276,6 +280,16 @@ def _set_temperature(labeler: Labeler, sources: Sequence[Sequence[_Answered]]) -
         ]
         losses += torch.tensor(of_source) / sum(len(each.answers) for each in source)
     labeler.temperature.fill_(float(candidates[losses.argmin()]))
+
+
+def _possible(source: Sequence[_Answered]) -> list[_Answered]:
+    """The questions of which the right answer can be given: the loss of another is infinite at any temperature."""
+    kept = []
+    for scores, answers in source:
+        possible = scores.gather(1, answers[:, None])[:, 0].isfinite()
+        if possible.any():
+            kept.append(_Answered(scores[possible], answers[possible]))
+    return kept
 
 
 def _set_threshold(labeler: Labeler, sure: Tensor, right: Tensor, precision: float) -> dict[str, float]:

@@ -7,12 +7,14 @@ sampling using the query by committee algorithm*).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from labelers.base import Encoded
 from labelers.intent import IntentLabeler
-from labelers.slots import SlotLabeler
+from labelers.slots import SlotLabeler, SlotsLabel
 from schemas.log import Turn
 
 
@@ -23,10 +25,14 @@ class Understanding:
         self._intent = intent
         self._slots = slots
 
-    def __call__(self, encoded: Encoded) -> Tensor:
+    def __call__(self, encoded: Encoded, found: Sequence[SlotsLabel] | None = None) -> Tensor:
         """(N,) probability that a turn's first NLU hypothesis has the intent and the slots that were meant, and no
-        others; NaN where there is no hypothesis, or its intent is none of those that can be meant."""
-        found = self._slots.decode(encoded, self._intent.decode(encoded))
+        others; NaN where there is no hypothesis, or its intent is none of those that can be meant.
+
+        `found` are the turns' slots as the model has them; without them they are decoded here.
+        """
+        if found is None:
+            found = self._slots.decode(encoded, self._intent.decode(encoded))
         return self._intent.of_hypothesis(encoded) * self._slots.of_hypothesis(encoded, found)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import msgspec
@@ -48,6 +48,7 @@ A query ends with ; and may go over several lines. The SQL is DuckDB's: duckdb.o
 _JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 Answer = Callable[["Result"], None]
+_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def run(argv: Sequence[str] | None = None) -> None:
                 with _history():
                     converse(labelled, answer, input)
             else:
-                _run_all(labelled.connection, sys.stdin.read(), answer)
+                with _mistakes():
+                    sql = sys.stdin.read()
+                _run_all(labelled.connection, sql, answer)
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read the answer has seen enough; Python would complain again when it closes the stream.
@@ -104,29 +107,42 @@ def run(argv: Sequence[str] | None = None) -> None:
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]:
     """Runs each statement of `sql`; each result is to be read before the next.
 
-    Raises `UserError` for a mistake, `KeyboardInterrupt` where ctrl-c stops a query.
+    Raises `UserError` for a mistake, `KeyboardInterrupt` where ctrl-c stops a query; so do the rows of a result, as
+    DuckDB works on while they are read.
     """
-    try:
+    with _mistakes():
+        # What Python may have made of bytes that are not UTF-8 is no mistake to DuckDB's parser, but a TypeError.
+        sql.encode()
         for statement in duckdb.extract_statements(sql):
-            cursor = _executed(connection, statement)
+            cursor = _apart(connection, connection.execute, statement)
             described = cursor.description or []
             yield Result(_unique([name for name, *_ in described]), _rows(cursor, [kind for _, kind, *_ in described]))
+
+
+@contextlib.contextmanager
+def _mistakes() -> Iterator[None]:
+    """Raises as `UserError` what DuckDB says of a query, and Python of its bytes."""
+    try:
+        yield
     except duckdb.PermissionException:
         raise UserError(
             "The query is about files, settings or extensions, which faultline query leaves alone: redirect its output "
             "(--format csv > FILE), or open the Parquet files in DuckDB itself."
         ) from None
+    except duckdb.TransactionException as error:
+        raise UserError(_sentence(error)) from None
     except duckdb.Error as error:
         raise UserError(f"{_sentence(error)} The tables and columns are shown by .schema at {PROG}'s prompt.") from None
+    except UnicodeError:
+        raise UserError("The query is not in UTF-8: convert it, as iconv -t UTF-8 does.") from None
 
 
-def _executed(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> duckdb.DuckDBPyConnection:
-    """The connection with the statement's result. DuckDB may not notice a ctrl-c while it works on this thread, so it
-    works on another."""
+def _apart(connection: duckdb.DuckDBPyConnection, work: Callable[..., _Given], *asked: Any) -> _Given:
+    """What `work`, a method of the connection, gives. It works on another thread: on this one DuckDB may not notice a
+    ctrl-c, or stops reading rows and leaves the query running."""
     with ThreadPoolExecutor(max_workers=1) as worker:
-        running = worker.submit(connection.execute, statement)
         try:
-            return running.result()
+            return worker.submit(work, *asked).result()
         except KeyboardInterrupt:
             connection.interrupt()
             raise
@@ -143,7 +159,8 @@ def converse(labelled: Labelled, answer: Answer, ask: Callable[[str], str]) -> N
     typed = ""
     while True:
         try:
-            line = ask("      ...> " if typed else "faultline> ")
+            with _mistakes():
+                line = ask("      ...> " if typed else "faultline> ")
             if not typed and line.strip().startswith("."):
                 if line.strip() in (".exit", ".quit"):
                     return
@@ -167,13 +184,18 @@ def converse(labelled: Labelled, answer: Answer, ask: Callable[[str], str]) -> N
 
 def _run_all(connection: duckdb.DuckDBPyConnection, sql: str, answer: Answer) -> None:
     for result in execute(connection, sql):
-        answer(result)
+        try:
+            answer(result)
+        finally:
+            # DuckDB may still look for rows that nobody reads, and the next statement, or the end, would wait for them.
+            connection.interrupt()
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection, kinds: list[Any]) -> Iterator[list[Any]]:
-    while rows := cursor.fetchmany(_FETCH):
-        for row in rows:
-            yield [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
+    with _mistakes():
+        while rows := _apart(cursor, cursor.fetchmany, _FETCH):
+            for row in rows:
+                yield [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
 
 
 def _plain(value: Any, kind: Any) -> Any:
@@ -235,7 +257,7 @@ def _write_json(result: Result) -> None:
 
 
 def _show(result: Result, limit: int, out: Console) -> None:
-    rows = list(itertools.islice(result.rows, limit + 1))
+    rows = list(itertools.islice(result.rows, min(limit + 1, sys.maxsize)))
     shown = [["[dim]null[/]" if value is None else escape(_text(value)) for value in row] for row in rows[:limit]]
     if len(result.columns) * _CELL_WIDTH <= out.width:
         table = Table()
@@ -266,7 +288,8 @@ def _command(connection: duckdb.DuckDBPyConnection, words: list[str], out: Conso
         case [".tables"]:
             table = Table("table", "rows")
             for name in VIEWS:
-                table.add_row(name, f"{connection.table(name).shape[0]:,}")
+                [[count]] = _about(connection, "SELECT count(*) FROM", name)
+                table.add_row(name, f"{count:,}")
             out.print(table)
         case [".schema", *names] if len(names) < 2 and all(name in VIEWS for name in names):
             for name in names or VIEWS:
@@ -279,10 +302,19 @@ def _command(connection: duckdb.DuckDBPyConnection, words: list[str], out: Conso
 
 def _columns(connection: duckdb.DuckDBPyConnection, name: str) -> Table:
     table = Table("column", "type", "what it is", title=name, title_justify="left")
-    kinds = dict(zip(connection.table(name).columns, connection.table(name).types, strict=True))
+    kinds = {column: kind for column, kind, *_ in _about(connection, "DESCRIBE", name)}
     for field in VIEWS[name]:
-        table.add_row(field.name, escape(str(kinds[field.name])), escape(described(field)))
+        if field.name in kinds:
+            table.add_row(field.name, escape(kinds[field.name]), escape(described(field)))
     return table
+
+
+def _about(connection: duckdb.DuckDBPyConnection, asked: str, name: str) -> list[list[Any]]:
+    """What DuckDB answers about a table. Raises `UserError` where a query has dropped or renamed it."""
+    answers = execute(connection, f"SHOW TABLES; {asked} {name}")
+    if [name] not in list(next(answers).rows):
+        raise UserError(f"The table {name} is gone: start {PROG} again to have it back.")
+    return list(next(answers).rows)
 
 
 def described(field: pa.Field) -> str:

@@ -29,6 +29,8 @@ TURN_LIMIT = 20_000
 """Turns of a dialogue at most: it is labelled whole."""
 OBJECT_LIMIT = 1_000_000
 """JSON objects in a record at most: decoded each takes some hundred bytes, of `{}` two on disk."""
+SLOT_LIMIT = 1_000
+"""Slots of a hypothesis at most: those of one name are compared with each other."""
 ID_LIMIT = 1_000
 """Characters of the id of a dialogue or session at most: it stands in every row of its turns and goals."""
 SPAN_TEXT = 4_096
@@ -316,9 +318,9 @@ def _without_nulls(value: Any) -> Any:
 def validate(dialogue: Dialogue) -> Dialogue:
     """The same dialogue with what can be derived filled in: text from ASR, UTC times, start time.
 
-    Raises `RecordError` for what a type cannot say: more turns than `TURN_LIMIT`, an id longer than `ID_LIMIT`, a
-    turn without any text, a number that is not finite, a slot span outside of its text. Every reader's output passes
-    here.
+    Raises `RecordError` for what a type cannot say: more turns than `TURN_LIMIT`, more slots of a hypothesis than
+    `SLOT_LIMIT`, an id longer than `ID_LIMIT`, a turn without any text, a number that is not finite, a slot span
+    outside of its text. Every reader's output passes here.
     """
     if not dialogue.dialogue_id:
         raise RecordError(Stage.VALIDATE, RejectReason.MISSING_FIELD, "the dialogue's id is empty")
@@ -410,6 +412,9 @@ def _check_turn(turn: Turn, index: int) -> None:
     scores += [entity.score for entity in turn.entities]
     slots = list(turn.annotation.slots or []) if turn.annotation else []
     for hypothesis in turn.nlu:
+        if len(hypothesis.slots) > SLOT_LIMIT:
+            message = f"turn {index} has a hypothesis of {len(hypothesis.slots):,} slots; the limit is {SLOT_LIMIT:,}"
+            raise RecordError(Stage.VALIDATE, RejectReason.RECORD_TOO_LARGE, message)
         scores.append(hypothesis.score)
         slots += hypothesis.slots
     scores += [slot.score for slot in slots]

@@ -44,6 +44,11 @@ class SlotType(Struct, frozen=True, omit_defaults=True):
     """`possible_values` are all that there are"""
     possible_values: tuple[str, ...] = ()
 
+    @property
+    def is_closed(self) -> bool:
+        """There are no values but the possible ones. Where none is listed, they are not known."""
+        return self.is_categorical and bool(self.possible_values)
+
 
 class Service(Struct, frozen=True, omit_defaults=True):
     """Intents and slots that belong together."""
@@ -66,14 +71,15 @@ class Ontology(Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> Ontology:
-        """The ontology in a JSON file of SGD's schema form, and `NO_INTENT`. Raises `OntologyError`, `OSError`."""
+        """The ontology in a JSON file of SGD's schema form, and `NO_INTENT` where there are intents and none of them
+        says that nothing is asked for. Raises `OntologyError`, `OSError`."""
         try:
             ontology = cls(services=msgspec.json.decode(path.read_bytes(), type=tuple[Service, ...]))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise OntologyError(f"{path} is not an ontology in SGD's schema form: {error}") from None
-        if not ontology.intents or any(intent.name == NO_INTENT for intent in ontology.intents):
-            return ontology
-        return cls(services=(*ontology.services, Service("", intents=(_NOTHING,))))
+        if _lacks_no_intent(intent.name for intent in ontology.intents):
+            return cls(services=(*ontology.services, Service("", intents=(_NOTHING,))))
+        return ontology
 
     @property
     def intents(self) -> list[Intent]:
@@ -99,7 +105,7 @@ class Ontology(Struct, frozen=True):
         values: dict[str, set[str]] = {}
         is_open = set()
         for slot in (slot for service in self.services for slot in service.slots):
-            if not slot.is_categorical:
+            if not slot.is_closed:
                 is_open.add(slot.name)
             values.setdefault(slot.name, set()).update(value.lower() for value in slot.possible_values)
         return {name: frozenset(of) for name, of in values.items() if name not in is_open}
@@ -137,8 +143,7 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
                 if intent and len(intent) <= NAME_LIMIT:
                     intents.setdefault(service, set()).add(intent)
                 slots.setdefault(service, set()).update(slot.name for slot in slot_list if len(slot.name) <= NAME_LIMIT)
-    known = {name.casefold() for names in intents.values() for name in names}
-    if known and known.isdisjoint(_NAMES_OF_NOTHING):
+    if _lacks_no_intent(name for names in intents.values() for name in names):
         intents.setdefault("", set()).add(NO_INTENT)
     return Ontology(
         services=tuple(
@@ -153,6 +158,12 @@ def infer(dialogues: Iterable[Dialogue], *, annotations: bool = False) -> Ontolo
             if intents.get(name) or slots.get(name)
         )
     )
+
+
+def _lacks_no_intent(intents: Iterable[str]) -> bool:
+    """Whether there are intents, and none of them says that nothing is asked for."""
+    names = {name.casefold() for name in intents}
+    return bool(names) and names.isdisjoint(_NAMES_OF_NOTHING)
 
 
 def merge(ontologies: Iterable[Ontology]) -> Ontology:
@@ -178,13 +189,15 @@ def _joined(slots: Iterable[SlotType]) -> tuple[SlotType, ...]:
         found[slot.name] = SlotType(
             name=slot.name,
             description=old.description or slot.description,
-            is_categorical=old.is_categorical and slot.is_categorical,
+            is_categorical=old.is_closed and slot.is_closed,
             possible_values=tuple(dict.fromkeys((*old.possible_values, *slot.possible_values))),
         )
     return tuple(found[name] for name in sorted(found))
 
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+_UPPER = "A-ZÀ-ÖØ-Þ"
+"""The capitals of ASCII and Latin-1: `re` knows no others. Any other letter goes on with the word that it is in."""
+_WORD = re.compile(rf"[{_UPPER}]+(?![^\W\d_{_UPPER}])|[{_UPPER}]?[^\W\d_{_UPPER}]+|\d+")
 
 
 @functools.lru_cache(maxsize=16_384)

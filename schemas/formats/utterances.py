@@ -63,7 +63,7 @@ def _dialogue(said: _Conversation) -> Dialogue:
         else:
             opening = text
     if not turns:
-        raise RecordError(Stage.PARSE, RejectReason.INVALID_VALUE, "the user says nothing in this conversation")
+        raise RecordError(Stage.PARSE, RejectReason.NO_TURNS, "the user says nothing in this conversation")
     # Escaped, as lone surrogates have no UTF-8.
     digest = hashlib.sha256(json.dumps([(each.speaker, each.text) for each in said.turns]).encode()).hexdigest()
     return Dialogue(dialogue_id=said.dialogue_id or digest[:32], turns=turns, opening=opening)

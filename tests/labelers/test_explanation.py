@@ -63,6 +63,16 @@ def test_a_change_is_that_of_the_label_of_a_log_without_the_evidence(model: Mode
     assert changes(model, repeated, 2)[Evidence.TURN, 1] == pytest.approx(lost, abs=1e-5)
 
 
+def test_without_its_words_it_is_as_if_nothing_had_been_recognised(model: Model, repeated: Dialogue) -> None:
+    first, *others = repeated.turns
+    unheard = msgspec.structs.replace(first, text="", asr=[AsrHypothesis(text="", score=-0.7), first.asr[1]])
+    before, after = (
+        model.label([each])[0].turns[0].defect_probability
+        for each in (repeated, msgspec.structs.replace(repeated, turns=[unheard, *others]))
+    )
+    assert changes(model, repeated, 0)[Evidence.WORDS, 0] == pytest.approx(before - after, abs=1e-6)
+
+
 def test_only_what_the_log_has_is_named_the_largest_change_first(model: Model, repeated: Dialogue) -> None:
     told = explain(model, repeated, 0)
     assert {each.evidence for each in told.influences} == {

@@ -166,6 +166,18 @@ def test_goals_that_are_all_sure_have_a_finite_gradient(
     assert all(each.grad.isfinite().all() for each in model.goal_evaluation.parameters() if each.grad is not None)
 
 
+def test_a_goal_is_as_likely_reached_beside_others_as_alone(model: Model, encode: Encode) -> None:
+    encoded = encode([_dialogue(*(Turn(text=text) for text in ("one", "two", "three", "four", "five")))])
+    goals = [[0, 2, 3], [1], [4]]
+    with torch.no_grad():
+        together = model.goal_evaluation.goal_logits(encoded, goals)
+        alone = [model.goal_evaluation.goal_logits(encoded, [goal]) for goal in goals]
+        first = encoded.states[goals[0]]
+        pooled = torch.cat([first.mean(dim=0), first.amax(dim=0), first[-1]])
+        torch.testing.assert_close(together[0], model.goal_evaluation.score(pooled))
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
 # Rephrase
 
 
@@ -378,6 +390,20 @@ def test_services_in_reach_that_have_no_slots_leave_no_span(model: Model, fixed:
 
 
 @torch.no_grad()
+def test_services_in_reach_that_have_no_intents_have_slots(model: Model, fixed: type[torch.nn.Module]) -> None:
+    services = (
+        Service("bank", slots=(SlotType("payee"),)),
+        Service("travel", intents=(Intent("go"),), slots=(SlotType("city"),)),
+    )
+    dialogue = _dialogue(Turn(text="abba"))
+    dialogue.services = ["bank"]
+    encoded = model.encode([dialogue], model.encode_ontology(Ontology(services)))
+    model.slots.tags = fixed([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * 3])
+    assert [each.name for each in model.intent.decode(encoded)] == ["go"]
+    assert [slot.name for slot in _slots(model, encoded)[0].slots] == ["payee"]
+
+
+@torch.no_grad()
 def test_a_slot_with_a_closed_list_of_values_has_no_other(model: Model, fixed: type[torch.nn.Module]) -> None:
     def names(*slots: SlotType) -> set[str]:
         ontology = Ontology((Service("travel", intents=(Intent("go"),), slots=slots),))
@@ -410,7 +436,7 @@ def test_slot_truth_is_begin_and_inside_of_the_annotated_span(model: Model, enco
     assert targets == [0, 0, 0, 0, 1, 2, 2, 2]
 
 
-# Both choose a name
+# Of many turns
 
 
 def test_many_turns_are_compared_with_the_names_in_parts(
@@ -420,7 +446,7 @@ def test_many_turns_are_compared_with_the_names_in_parts(
     model.slots.tags.bias.data += torch.tensor([-9.0, 9.0, 0.0])  # every token is a value
     with torch.no_grad():
         whole = model.intent.decode(encoded), _slots(model, encoded)
-        monkeypatch.setattr("labelers.intent._TURNS", 2)
+        monkeypatch.setattr("labelers.intent.TURNS", 2)
         monkeypatch.setattr("labelers.slots._SPANS", 2)
         parts = model.intent.decode(encoded), _slots(model, encoded)
     assert [each.name for each in parts[0]] == [each.name for each in whole[0]]
@@ -429,3 +455,31 @@ def test_many_turns_are_compared_with_the_names_in_parts(
     slots = [[(slot.name, slot.value) for slot in each.slots] for each in whole[1]]
     assert [[(slot.name, slot.value) for slot in each.slots] for each in parts[1]] == slots
     assert min(map(len, slots)) > 1
+
+
+@torch.no_grad()
+def test_tokens_proposals_and_turns_before_are_scored_in_parts(
+    model: Model, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heard(index: int) -> list[NluHypothesis]:
+        return [NluHypothesis(slots=[Slot(name="artist", value=str(index)), Slot(name="song", value="x")])]
+
+    encoded = encode([_dialogue(*(Turn(text="ab" * index, nlu=heard(index)) for index in range(1, 6)))])
+    rows: list[int] = []
+    for head in (model.slots.tags, model.slots.accept, model.goal_segmentation.scorer.score):
+        head.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+
+    def scored() -> list[torch.Tensor]:
+        found = [SlotsLabel([], False)] * 5
+        pairs = model.goal_segmentation, model.rephrase
+        return [each.logits(encoded) for each in (model.slots, *pairs)] + [model.slots.of_hypothesis(encoded, found)]
+
+    whole = scored()
+    assert sorted(rows) == [5, 14, 30]
+    rows.clear()
+    for part in ("slots.TURNS", "pairs.TURNS", "slots._PROPOSALS"):
+        monkeypatch.setattr(f"labelers.{part}", 2)
+    for one, other in zip(scored(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    pairs, proposals, tokens = [2, 2, 1], [2] * 7, [2 + 4, 6 + 8, 10]
+    assert sorted(rows) == sorted([*pairs, *proposals, *tokens])

@@ -6,13 +6,16 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 import safetensors.torch
 import torch
+from cachetools import LRUCache
 from tokenizers import Tokenizer
 
 import labelers
@@ -111,6 +114,56 @@ def test_a_huge_utterance_is_shortened_counted_and_its_slots_are_in_place(model:
     assert (long.shortened_turns, short.shortened_turns) == (1, 0)
     assert len(long.turns[0].slots) > 10
     assert all(slot.value == text[slot.start : slot.end] != "" for slot in long.turns[0].slots)
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "found"),
+    [("play jazz", "play" + " " * 5_000 + "jazz", ["play"]), ("la " * 32, "la " * 40, ["la"] * 24)],
+    ids=["characters", "tokens"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_slots_are_in_place_beside_a_request_that_reads_as_what_was_kept_of_a_huge_one(
+    short: str, long: str, found: list[str], turned: bool, model: Model
+) -> None:
+    model.slots.tags.bias.data += torch.tensor([0.0, 100.0, 0.0])
+    wanted = [(short, short.split()), (long, found)]
+    if turned:
+        wanted.reverse()
+    (labels,) = model.label([_dialogue("both", *(Turn(text=text) for text, _ in wanted))])
+    for turn, (text, values) in zip(labels.turns, wanted, strict=True):
+        assert [slot.value for slot in turn.slots] == values
+        assert all(text[slot.start : slot.end] == slot.value for slot in turn.slots)
+
+
+def test_threads_share_a_model(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(LRUCache):  # type: ignore[misc]
+        """Lets other threads go on between a look and a read."""
+
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            time.sleep(1e-3)
+            return bool(found)
+
+    def labelled(name: str) -> bytes:
+        slots = [Slot(name="artist", value=f"{name} {index}") for index in range(2)]
+        turns = [Turn(text=name, nlu=[NluHypothesis(slots=slots)])] * 2
+        ontology = Ontology((Service(name, intents=(Intent(f"{name} now"), Intent(f"not {name}"))),))
+        return msgspec.json.encode(model.label([_dialogue(each, *turns) for each in ("a", "b", "c")], ontology))
+
+    model._pairs = Slow(2)
+    monkeypatch.setattr("labelers.model.GROUP_TURNS", 2)
+    names = ["one", "two", "six"]
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(labelled, names * 4)) == [labelled(name) for name in names] * 4
+
+
+def test_slots_are_decoded_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    decode = model.slots.decode
+    monkeypatch.setattr(model.slots, "decode", lambda *args: decoded.append(args) or decode(*args))
+    heard = [NluHypothesis(intent="play_music", slots=[Slot(name="artist", value="abba")])]
+    model.label([_dialogue("alone", Turn(asr=[AsrHypothesis(text="play abba")], nlu=heard))])
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize(

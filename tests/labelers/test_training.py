@@ -30,7 +30,7 @@ from labelers.training import (
 )
 from schemas.labels import Label
 from schemas.log import Dialogue, FailurePoint, NluHypothesis, Slot, Turn, TurnAnnotation, decode, validate
-from schemas.ontology import infer
+from schemas.ontology import Intent, Ontology, Service, infer
 
 LOGS = Path(__file__).parents[1] / "logs" / "dialogues.jsonl"
 FAST = TrainingConfig(turns_per_step=16, learning_rate=5e-3, words_learning_rate=2e-3, average_decay=0.9, missing=0.0)
@@ -142,12 +142,15 @@ def test_dialogues_of_one_turn_beside_longer_ones_have_finite_gradients(
 def test_a_step_without_a_finite_gradient_changes_nothing_and_is_told(
     tiny_model_dir: Path, dialogues: list[Dialogue]
 ) -> None:
-    trainer = _trainer(tiny_model_dir, [_source(dialogues[:2])])
+    trainer = _trainer(tiny_model_dir, [_source(dialogues[:2], passes=20)])
+    steps = trainer.run()
+    next(steps)
     trainer.model.failure_point.hazards.register_forward_hook(lambda *args: args[2] * torch.inf)
-    before = copy.deepcopy(trainer.model.state_dict())
-    next(trainer.run())
+    before = copy.deepcopy(trainer.state())
+    next(steps)
     assert trainer.skipped == 1
-    assert _same(trainer.model.state_dict(), before)
+    for weights in ("model", "average"):
+        assert _same(trainer.state()[weights], before[weights]), weights
 
 
 def _unannotated(count: int) -> list[Dialogue]:
@@ -244,12 +247,41 @@ def test_what_calibration_keeps_has_the_asked_for_precision(
             if label == Label.SLOTS:
                 continue
             targets = labeler.targets(encoded)
-            probabilities = labeler.probabilities(labeler.logits(encoded))
+            probabilities = labeler.probabilities(labeler.scores(encoded))
             given = labeler.choose(probabilities)
             sure = probabilities.gather(1, given[:, None])[:, 0]
             kept = (sure >= labeler.threshold) & (targets != IGNORE)
             assert float(kept.sum()) == pytest.approx(report[label]["coverage"] * report[label]["questions"], abs=1)
             assert not kept.any() or (given == targets)[kept].float().mean() >= precision - 0.02
+
+
+def test_intents_are_calibrated_on_those_that_are_in_reach(tiny_model_dir: Path) -> None:
+    services = (Service("music", intents=(Intent("play"), Intent("pause"))), Service("lamp", intents=(Intent("off"),)))
+
+    def requests(*intents: str) -> Source:
+        said = [
+            Dialogue(
+                dialogue_id=str(index),
+                turns=[Turn(text="x" * (index + 1), annotation=TurnAnnotation(intent=intent))],
+                services=["music"],
+            )
+            for index, intent in enumerate(intents)
+        ]
+        return Source("demo", [validate(each) for each in said], Ontology(services), 1.0)
+
+    model = Model.load(tiny_model_dir).float()
+    source = requests(*["play", "pause"] * 10)
+    report = calibrate(model, [source], 0.01)[Label.INTENT]
+    labels = [each.turns[0].intent for each in model.label(source.dialogues, source.ontology)]
+    assert set(labels) <= {"play", "pause"}
+    right = [label == ("play", "pause")[index % 2] for index, label in enumerate(labels)]
+    assert (report["coverage"], report["precision"]) == (1.0, pytest.approx(np.mean(right)))
+    # What is out of reach cannot be right at any temperature.
+    more = calibrate(model, [requests(*["play", "pause"] * 10, *["off"] * 5)], 0.01)[Label.INTENT]
+    assert more["temperature"] == report["temperature"]
+    assert (more["questions"], more["precision"]) == (25, pytest.approx(report["precision"] * 20 / 25))
+    calibrate(model, [requests("off")], 0.01)
+    assert float(model.intent.temperature) == pytest.approx(report["temperature"])
 
 
 @pytest.mark.parametrize("precision", [0.8, 0.9])

@@ -91,9 +91,9 @@ def test_what_cannot_be_judged_has_no_probability(understood: Callable[[Dialogue
 @pytest.mark.parametrize("probability", [0.2, torch.nan])
 def test_it_weighs_as_much_as_the_experts_together(probability: float, model: Model, encode: Encode) -> None:
     encoded = encode([_alone()])
-    model.failure_point._understanding = lambda _: torch.tensor([torch.nan])
+    model.failure_point._understanding = lambda *_: torch.tensor([torch.nan])
     (experts,) = model.failure_point.decode(encoded)
-    model.failure_point._understanding = lambda _: torch.tensor([probability])
+    model.failure_point._understanding = lambda *_: torch.tensor([probability])
     (label,) = model.failure_point.decode(encoded)
     correct = experts.probabilities[FailurePoint.CORRECT]
     expected = correct if probability != probability else (correct + probability) / 2
@@ -121,7 +121,7 @@ def test_it_is_asked_only_where_there_is_nothing_else_to_go_by(
 ) -> None:
     asked: list[Encoded] = []
 
-    def understanding(encoded: Encoded) -> torch.Tensor:
+    def understanding(encoded: Encoded, _: object) -> torch.Tensor:
         asked.append(encoded)
         return torch.tensor([0.5])
 
@@ -131,7 +131,7 @@ def test_it_is_asked_only_where_there_is_nothing_else_to_go_by(
 
 
 def test_a_turn_among_others_has_these_to_go_by(model: Model, encode: Encode) -> None:
-    model.failure_point._understanding = lambda _: pytest.fail("asked of a dialogue of two turns")
+    model.failure_point._understanding = lambda *_: pytest.fail("asked of a dialogue of two turns")
     dialogue = _alone()
     dialogue.turns.append(dialogue.turns[0])
     model.failure_point.decode(encode([dialogue]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import signal
@@ -20,6 +21,10 @@ from pipelines.labelled import VIEWS, Labelled
 from pipelines.query import Result, converse, execute, parse, run
 
 SAID = "SELECT dialogue_id, turn_index, text FROM turns WHERE device = 'speaker' ORDER BY turn_index"
+WRONG_LATE = "SELECT if(range = 50_000, 'a', '1')::int AS a, repeat('b', 200) AS b FROM range(60_000)"
+"""The rows before the wrong one are more than DuckDB makes before they are asked for."""
+ENDLESS = "FROM range(1_000_000_000_000) WHERE range < 100_000 OR hash(range) % 7 = 7"
+"""Gives rows at once, and then none for ever."""
 
 
 @pytest.fixture
@@ -65,8 +70,9 @@ def test_a_table_says_where_it_stops(labels: list[str], capsys: pytest.CaptureFi
     assert "and pop" in out
     assert "play jazz" not in out
     assert "first 2 rows" in out
-    run(["SELECT text FROM turns", *labels])
-    assert "rows" not in capsys.readouterr().out
+    for rows in ("100", "9223372036854775807"):
+        run(["SELECT text FROM turns", "--rows", rows, *labels])
+        assert "rows" not in capsys.readouterr().out
 
 
 def test_a_row_that_is_too_wide_for_a_table_is_shown_whole(
@@ -96,6 +102,15 @@ def test_a_query_can_come_on_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("CREATE TABLE t AS SELECT 1 AS a;\nSELECT a FROM t;"))
     run(["--format", "csv", *labels])
     assert capsys.readouterr().out.endswith("a\n1\n")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_query_on_standard_input_that_is_not_utf_8_is_a_mistake(
+    labels: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT 'caf\xe9'"), "utf-8", errors))
+    assert main(["query", "--no-logs", *labels]) == 2
+    assert capsys.readouterr().err == "The query is not in UTF-8: convert it, as iconv -t UTF-8 does.\n"
 
 
 def test_values_are_written_with_their_own_digits() -> None:
@@ -132,6 +147,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert not captured.out
 
 
+@pytest.mark.parametrize("format_", ["csv", "json"])
+def test_a_mistake_that_shows_in_a_late_row_is_one_sentence(
+    labels: list[str], capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    assert main(["query", WRONG_LATE, "--format", format_, "--no-logs", *labels]) == 2
+    captured = capsys.readouterr()
+    assert "Could not convert string 'a'" in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out
+
+
 def test_a_folder_without_labels_is_a_mistake(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", "SELECT 1", "--labels", str(tmp_path)]) == 2
     assert "There are no labels in" in capsys.readouterr().err
@@ -148,8 +174,10 @@ def opened(labelled_output: Any) -> Iterator[Labelled]:
         yield labelled
 
 
-def typed(labelled: Labelled, *lines: str | type[BaseException]) -> list[list[list[Any]]]:
-    """The rows of every answer to these lines."""
+def typed(
+    labelled: Labelled, *lines: str | BaseException | type[BaseException], most: int | None = None
+) -> list[list[list[Any]]]:
+    """The rows of every answer to these lines, of each the first `most`."""
     answers: list[list[list[Any]]] = []
     left = iter(lines)
 
@@ -160,7 +188,7 @@ def typed(labelled: Labelled, *lines: str | type[BaseException]) -> list[list[li
         raise line
 
     def answer(result: Result) -> None:
-        answers.append(list(result.rows))
+        answers.append(list(itertools.islice(result.rows, most)))
 
     converse(labelled, answer, ask)
     return answers
@@ -171,21 +199,64 @@ def test_the_prompt_takes_a_query_over_several_lines(opened: Labelled) -> None:
 
 
 def test_the_prompt_goes_on_after_a_mistake(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
-    assert typed(opened, "SELEC 1;", ".nothing", "", "SELECT", KeyboardInterrupt, "SELECT 2;") == [[[2]]]
+    latin = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "unexpected end of data")
+    assert typed(opened, "SELEC 1;", ".nothing", "", latin, "SELECT", KeyboardInterrupt, "SELECT 2;") == [[[2]]]
     out = capsys.readouterr().out
+    assert "The query is not in UTF-8" in out
     assert "syntax error" in out
     assert "There is no .nothing" in out
 
 
-def test_ctrl_c_stops_a_query_and_not_the_prompt(opened: Labelled) -> None:
-    endless = "SELECT count(*) FROM range(1_000_000_000_000) WHERE hash(range) % 7 = 3;"
+@pytest.mark.parametrize(
+    "endless", ["SELECT count(*) FROM range(1_000_000_000_000) WHERE hash(range) % 7 = 3", ENDLESS]
+)
+def test_ctrl_c_stops_a_query_and_not_the_prompt(opened: Labelled, endless: str) -> None:
     # A shell that starts the tests in the background has them ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
-        assert typed(opened, endless, "SELECT 2;") == [[[2]]]
+        assert typed(opened, f"{endless};", "SELECT 2;") == [[[2]]]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_prompt_goes_on_after_a_mistake_in_a_late_row(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(opened, f"{WRONG_LATE};", "SELECT 2;") == [[[2]]]
+    assert "Could not convert string 'a'" in capsys.readouterr().out
+
+
+def test_nothing_waits_for_an_answer_that_is_not_read_to_its_end(
+    opened: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = typed(opened, f"{ENDLESS}; SELECT 2;", f"{ENDLESS};", ".tables", ".schema goals", f"{ENDLESS};", most=1)
+    assert answers == [[[0]], [[2]], [[0]], [[0]]]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "│ turns │ 6 │" in out
+    assert all(field.name in out for field in VIEWS["goals"])
+
+
+@pytest.mark.parametrize("command", [".tables", ".schema", ".schema goals"])
+@pytest.mark.parametrize("change", ["DROP TABLE goals;", "ALTER TABLE goals RENAME TO aims;"])
+def test_a_table_that_is_gone_is_one_sentence(
+    opened: Labelled, capsys: pytest.CaptureFixture[str], change: str, command: str
+) -> None:
+    assert typed(opened, change, command, "SELECT 2;")[1:] == [[[2]]]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "The table goals is gone: start faultline query again to have it back." in out
+
+
+def test_a_column_that_is_gone_is_not_shown(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    typed(opened, "ALTER TABLE turns RENAME text TO t;", ".schema turns")
+    out = capsys.readouterr().out
+    assert "│ response " in out
+    assert "│ text " not in out
+
+
+def test_a_mistake_in_a_transaction_is_over_with_rollback(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    typed(opened, "BEGIN;", "SELECT 'a'::int;", ".tables", ".schema", "ROLLBACK;", ".schema goals")
+    out = capsys.readouterr().out
+    assert out.count("Current transaction is aborted (please ROLLBACK).\n") == 2
+    assert all(field.name in out for field in VIEWS["goals"])
 
 
 def test_the_prompt_shows_what_can_be_asked(opened: Labelled, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,11 @@ import pytest
 from schemas.log import (
     ARROW_SCHEMA,
     LOG_SCHEMA_VERSION,
+    SLOT_LIMIT,
     AsrHypothesis,
     Dialogue,
     DialogueAnnotation,
+    NluHypothesis,
     Slot,
     Turn,
     TurnAnnotation,
@@ -125,6 +127,13 @@ def test_speech_in_which_nothing_was_recognised_is_kept() -> None:
 )
 def test_what_a_type_cannot_say_is_checked(turn: dict[str, Any], expected: RejectReason) -> None:
     assert reason(one_turn(**turn)) == expected
+
+
+def test_a_hypothesis_has_so_many_slots_at_most() -> None:
+    slots = [Slot(name="s", value=str(index)) for index in range(SLOT_LIMIT + 1)]
+    assert validate(one_turn(text="a", nlu=[NluHypothesis(slots=slots[1:]), NluHypothesis(slots=slots[:1])]))
+    too_many = one_turn(text="a", nlu=[NluHypothesis(), NluHypothesis(slots=slots)])
+    assert reason(too_many) == RejectReason.RECORD_TOO_LARGE
 
 
 def test_a_rating_of_a_dialogue_that_is_not_finite_is_rejected() -> None:

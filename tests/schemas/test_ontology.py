@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.log import Dialogue, NluHypothesis, Slot, Turn, TurnAnnotation
-from schemas.ontology import NO_INTENT, Ontology, SlotType, infer, merge
+from schemas.ontology import NO_INTENT, Ontology, SlotType, infer, merge, words
 
 HOTELS = {"service_name": "Hotels", "intents": [{"name": "Book"}, {"name": "Find"}], "slots": [{"name": "city"}]}
 BUSES = {"service_name": "Buses", "intents": [{"name": "Book"}], "slots": [{"name": "date"}]}
@@ -30,7 +30,12 @@ def test_a_schema_also_has_the_intent_of_a_turn_that_asks_for_nothing(tmp_path: 
 
 @pytest.mark.parametrize(
     ("service", "wanted"),
-    [({"service_name": "a", "intents": [{"name": NO_INTENT}]}, [NO_INTENT]), ({"service_name": "a"}, [])],
+    [
+        ({"service_name": "a", "intents": [{"name": NO_INTENT}]}, [NO_INTENT]),
+        ({"service_name": "a", "intents": [{"name": "none"}]}, ["none"]),
+        ({"service_name": "a", "intents": [{"name": "Null"}]}, ["Null"]),
+        ({"service_name": "a"}, []),
+    ],
 )
 def test_nothing_is_added_to_a_schema_that_has_it_or_has_no_intents(
     tmp_path: Path, service: dict[str, object], wanted: list[str]
@@ -51,6 +56,14 @@ def test_a_slot_is_closed_where_all_its_services_list_its_values(tmp_path: Path)
     first, second = ({"service_name": name, "slots": [closed, {**closed, "name": "size"}]} for name in "ab")
     second["slots"] = [{**closed, "possible_values": ["Second"]}, {"name": "size", "possible_values": ["6"]}]
     assert read(tmp_path, first, second).closed_slots == {"class": {"first", "second"}}
+
+
+def test_a_categorical_slot_of_which_no_values_are_listed_is_open(tmp_path: Path) -> None:
+    unlisted = {"name": "class", "is_categorical": True}
+    listed = {**unlisted, "possible_values": ["First"]}
+    first, second = (read(tmp_path, {"service_name": "a", "slots": [slot]}) for slot in (unlisted, listed))
+    assert first.closed_slots == {}
+    assert merge([first, second]).closed_slots == merge([second, first]).closed_slots == {}
 
 
 def test_merged_services_have_all_values_of_their_slots(tmp_path: Path) -> None:
@@ -96,3 +109,23 @@ def test_that_nothing_is_asked_for_is_an_intent_of_logs_with_intents(
 ) -> None:
     turns = [Turn(text="thanks", nlu=[NluHypothesis(intent=each)]) for each in heard]
     assert names(infer([Dialogue(dialogue_id="d", turns=turns)])) == inferred
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("find_restaurants", "find restaurants"),
+        ("FindRestaurants", "find restaurants"),
+        ("getWeather", "get weather"),
+        ("HTTPServer2", "http server 2"),
+        ("x-y.Z", "x y z"),
+        ("---", "---"),
+        ("café_type", "café type"),
+        ("Größe", "größe"),
+        ("GRÖSSE_maxWert", "grösse max wert"),
+        ("ÉcoleNom", "école nom"),
+        ("Найти_отель", "найти отель"),
+    ],
+)
+def test_a_name_is_read_as_its_words(name: str, wanted: str) -> None:
+    assert words(name) == wanted

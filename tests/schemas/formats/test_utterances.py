@@ -32,4 +32,4 @@ def test_a_conversation_in_which_the_user_says_nothing_is_rejected() -> None:
     assert isinstance(log_format, DialogueFormat)
     with pytest.raises(RecordError) as error:
         log_format.parse(b'{"turns": [{"speaker": "system", "text": "Hello?"}]}')
-    assert error.value.reason is RejectReason.INVALID_VALUE
+    assert error.value.reason is RejectReason.NO_TURNS
