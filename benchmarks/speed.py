@@ -46,7 +46,7 @@ from pipelines.logs import read_logs
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data" / "dstc2" / "train.jsonl.gz"
-TURNS_PER_DIALOGUE = 3.5
+TURNS_PER_DIALOGUE = 4.4
 """Of simulated logs."""
 SIMULATED_TURNS = 12_000
 """Of the log that stands for dstc2's: about as many."""
@@ -433,14 +433,16 @@ def stages(job: Mapping[str, Any]) -> dict[str, float]:
 
 
 def grow(results: Results, scale: Scale, work: Path, threads: int, say: Say) -> None:
-    """Labels simulated logs of each size; then the first of them by one process of one thread, and by two."""
+    """Labels simulated logs of each size, and the first again at the end, since in the hour that the largest can take a
+    machine becomes faster or slower; then one file by one process of one thread, and by two."""
     say("simulating logs")
     first = scale.sizes[0]
     files = [log.path for log in simulated(work, scale.sizes[-1], scale.sizes[-1] // first)]
-    for turns in scale.sizes:
+    for turns in (*scale.sizes, first):
         say(f"{turns:,} turns")
         some = files[: turns // first]
-        job, peak = run_job(work, threads, "label", *label_options(some, "jsonl", work / f"size-{turns}"))
+        output = work / f"size-{len(results.sizes)}"
+        job, peak = run_job(work, threads, "label", *label_options(some, "jsonl", output))
         results.sizes.append(_size(job, peak, 1, threads))
     for processes in (1, 2):
         say(f"{processes} processes of one thread")
@@ -449,13 +451,14 @@ def grow(results: Results, scale: Scale, work: Path, threads: int, say: Say) -> 
             options += ["--direct_num_workers", str(processes), "--direct_running_mode", "multi_processing"]
         job, peak = run_job(work, 1, "label", *options)
         results.workers.append(_size(job, peak, processes, 1))
-    small, large = results.sizes[0], results.sizes[-1]
-    growth = f"from {small.turns:,} to {large.turns:,} turns"
+    *_, large, _ = results.sizes
+    small = (results.sizes[0], results.sizes[-1])
+    growth = f"from {small[0].turns:,} to {large.turns:,} turns"
+    time_of_a_turn = [large.work / each.work - 1 for each in small]
+    peak_memory = [large.peak / each.peak - 1 for each in small]
     results.criteria += [
-        Criterion(
-            f"growth of the time of a turn {growth}", 0.1, [large.work / small.work - 1], Kind.SHARE, at_most=True
-        ),
-        Criterion(f"growth of the peak memory {growth}", 0.2, [large.peak / small.peak - 1], Kind.SHARE, at_most=True),
+        Criterion(f"growth of the time of a turn {growth}", 0.1, time_of_a_turn, Kind.SHARE, at_most=True),
+        Criterion(f"growth of the peak memory {growth}", 0.2, peak_memory, Kind.SHARE, at_most=True),
     ]
 
 
