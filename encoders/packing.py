@@ -24,6 +24,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from encoders.batching import rung
+from encoders.devices import placed
 
 LENGTHS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 """Lengths that attention pads to, in tokens."""
@@ -60,7 +61,7 @@ class Packing(NamedTuple):
         filled = np.full(self.size, padding, dtype=np.int64)
         joined = np.concatenate(sequences)
         filled[: len(joined)] = joined
-        return torch.from_numpy(filled).to(self.positions.device)
+        return placed(filled, self.positions.device)
 
 
 def packs(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[npt.NDArray[np.int64], Packing]]:
@@ -103,12 +104,12 @@ def _pack(lengths: npt.NDArray[np.int64], device: torch.device) -> Packing:
         rows = starts[members, None] + places * mask
         blocks.append(
             Block(
-                torch.from_numpy(rows.ravel()).to(device),
-                torch.from_numpy(mask[:, None, None, :]).to(device),
-                torch.from_numpy(np.flatnonzero(mask)).to(device),
+                placed(rows.ravel(), device),
+                placed(mask[:, None, None, :], device),
+                placed(np.flatnonzero(mask), device),
             )
         )
-    return Packing(size, starts, torch.from_numpy(positions).to(device), blocks)
+    return Packing(size, starts, placed(positions, device), blocks)
 
 
 def _attend(

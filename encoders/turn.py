@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import RobertaConfig, RobertaModel
 
+from encoders.devices import placed
 from encoders.features import CATEGORIES, CATEGORY_BUCKETS, NUMBERS
 from encoders.packing import ATTENTION, Packing
 from encoders.text import Segment, TokenizedTurn
@@ -160,7 +161,7 @@ class TurnEncoder(nn.Module):
 
     def pool(self, states: Tensor, turns: PackedTurns) -> Tensor:
         """(M, E) states → (S, 3E) in float32: of `<s>`, and the means over the user's and the response's tokens."""
-        first = torch.from_numpy(turns.packing.starts).to(states.device)
+        first = placed(turns.packing.starts, states.device)
         fields = [self._mean(states, turns, turns.segments == each) for each in (Segment.USER, Segment.RESPONSE)]
         return torch.cat([states[first].float(), *fields], dim=-1)
 
@@ -183,5 +184,5 @@ class TurnEncoder(nn.Module):
     def _mean(self, states: Tensor, turns: PackedTurns, of: Tensor) -> Tensor:
         """(M, E) → (S, E) in float32: each sequence's mean over the rows where `of`, (M,), is True; zero where none."""
         before = functional.pad(torch.cumsum(of, dim=0), (1, 0))
-        starts = torch.from_numpy(turns.packing.starts).to(states.device)
+        starts = placed(turns.packing.starts, states.device)
         return functional.embedding_bag(of.nonzero()[:, 0], states.float(), before[starts], mode="mean")

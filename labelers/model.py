@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from encoders import narrow
 from encoders.batching import WINDOWS, batches
+from encoders.devices import placed
 from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
 from encoders.features import turn_features
 from encoders.packing import packs, ranges
@@ -174,8 +175,8 @@ class Model(nn.Module):
         tokenized = self.tokenizer.dialogues(dialogues)
         turns = [turn for each in tokenized for turn in each]
         features = [turn_features(dialogue) for dialogue in dialogues]
-        numbers = torch.from_numpy(np.concatenate([each.numbers for each in features])).to(self.device)
-        categories = torch.from_numpy(np.concatenate([each.categories for each in features])).to(self.device)
+        numbers = placed(np.concatenate([each.numbers for each in features]), self.device)
+        categories = placed(np.concatenate([each.categories for each in features]), self.device)
         vectors, user_tokens = self._encode_turns(turns, numbers, categories)
         first = np.cumsum([0, *(len(each) for each in tokenized)]).tolist()[:-1]
         pairs = sorted(
@@ -223,14 +224,14 @@ class Model(nn.Module):
             states = self.turn_encoder.tokens(packed)
             pooled.append(self.turn_encoder.pool(states, packed))
             # The user's tokens come after `<s>`.
-            tokens.append(states[torch.from_numpy(ranges(packing.starts + 1, counts[indexes])).to(device)])
+            tokens.append(states[placed(ranges(packing.starts + 1, counts[indexes]), device)])
             packed_in.append(indexes)
         # Back in the order of the turns.
         order = np.concatenate(packed_in)
         back = np.argsort(order)[of]
         starts = np.cumsum(counts[order]) - counts[order]
-        users = torch.from_numpy(ranges(starts[back], counts[of])).to(device)
-        vectors = self.turn_encoder(torch.cat(pooled)[torch.from_numpy(back).to(device)], numbers, categories)
+        users = placed(ranges(starts[back], counts[of]), device)
+        vectors = self.turn_encoder(torch.cat(pooled)[placed(back, device)], numbers, categories)
         return vectors, torch.cat(tokens)[users]
 
     def encode_turns_in_dialogues(self, vectors: Tensor, lengths: list[int], first: list[int]) -> Tensor:
@@ -282,7 +283,7 @@ class Model(nn.Module):
             packed = PackedTurns.of([names[index] for index in indexes], packing, self.tokenizer.pad_id)
             vectors.append(self.turn_encoder.names(self.turn_encoder.tokens(packed), packed))
             order.append(indexes)
-        return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)]
+        return torch.cat(vectors)[placed(np.argsort(np.concatenate(order)), self.device)]
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
@@ -300,13 +301,21 @@ class Model(nn.Module):
                 self._pairs.update(kept)
         return torch.stack([vectors[pair] for pair in pairs]) if pairs else encoded
 
+    def _apply(self, *arguments: Any, **options: Any) -> Model:
+        # Whatever moves or converts the weights: what was kept was of the former ones.
+        self._forget()
+        return cast(Model, super()._apply(*arguments, **options))  # type: ignore[no-untyped-call]
+
     def train(self, mode: bool = True) -> Model:
         """Turns training on or off. What was kept of the weights as they are is forgotten when it is turned on."""
         if mode:
-            with self._pairs_lock:
-                self._pairs.clear()
-            self._names = None
+            self._forget()
         return super().train(mode)
+
+    def _forget(self) -> None:
+        with self._pairs_lock:
+            self._pairs.clear()
+        self._names = None
 
     # Files
 
@@ -347,8 +356,8 @@ class Model(nn.Module):
         return self.version
 
     @classmethod
-    def load(cls, folder: Path | str) -> Model:
-        """The model in `folder`, ready to label.
+    def load(cls, folder: Path | str, device: str = "cpu") -> Model:
+        """The model in `folder`, ready to label on this device of PyTorch's.
 
         Raises `ModelError` where a part is missing, changed since it was saved, or not of this version.
         """
@@ -384,6 +393,7 @@ class Model(nn.Module):
             raise ModelError(f"The model folder {folder} cannot be read ({why}): copy it again.") from error
         model.version = _version(digests)
         model.eval()
+        model.to(device)
         model.prepare()
         return model
 

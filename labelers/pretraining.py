@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.devices import placed
 from encoders.features import turn_features
 from encoders.packing import packs
 from encoders.text import TokenizedTurn
@@ -121,11 +122,11 @@ class Pretrainer(Learner):
                 asked = answers != IGNORE
                 pieces.append(states[asked])
                 wanted.append(answers[asked])
-            back = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+            back = placed(np.argsort(np.concatenate(order)), device)
             vectors = model.turn_encoder(
                 torch.cat(pooled)[back],
-                torch.from_numpy(np.concatenate([each.numbers for each in features])).to(device),
-                torch.from_numpy(np.concatenate([each.categories for each in features])).to(device),
+                placed(np.concatenate([each.numbers for each in features]), device),
+                placed(np.concatenate([each.categories for each in features]), device),
             )
             lengths = [len(each) for each in tokenized]
             first = np.cumsum([0, *lengths]).tolist()[:-1]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.devices import placed
 from encoders.hypotheses import posterior
 from encoders.packing import ranges
 from labelers.base import IGNORE, TURNS, Encoded, EncodedOntology, Labeler, LabelerConfig, Reachable, mlp
@@ -92,7 +93,7 @@ class SlotLabeler(Labeler):
         parts = []
         for first in range(0, len(states), TURNS):
             starts = encoded.user_starts[first : first + TURNS + 1]
-            counts = torch.from_numpy(np.diff(starts)).to(states.device)
+            counts = placed(np.diff(starts), states.device)
             asked = states[first : first + TURNS].repeat_interleave(counts, dim=0)
             tokens = encoded.user_tokens[starts[0] : starts[-1]].to(self.token.weight.dtype)
             parts.append(self.tags(self.dropout(functional.gelu(self.token(tokens) + asked))))
@@ -177,7 +178,7 @@ class SlotLabeler(Labeler):
             names += decided.indices.tolist()
         tokens, begins = _tokens(encoded, spans)
         lowest = np.minimum.reduceat(confidence.cpu().numpy()[tokens], begins)
-        together = torch.from_numpy(np.array(sures, dtype=np.float32) * lowest).to(confidence.device)
+        together = placed(np.array(sures, dtype=np.float32) * lowest, confidence.device)
         sures = self.probabilities(scores(together))[:, 1].tolist()
         for (row, *_), (first, last), sure, name in zip(spans, places, sures, names, strict=True):
             before = slots[row][-1].end if slots[row] else None
@@ -198,7 +199,7 @@ class SlotLabeler(Labeler):
         """(spans, S)."""
         dtype = self.span.weight.dtype
         rows = torch.tensor([each.turn for each in spans], device=encoded.states.device)
-        tokens, begins = (torch.from_numpy(each).to(rows.device) for each in _tokens(encoded, spans))
+        tokens, begins = (placed(each, rows.device) for each in _tokens(encoded, spans))
         # Those of the spans alone: in float32 all of them would be gigabytes, too.
         spanned_tokens = encoded.user_tokens[tokens].float()
         places = torch.arange(len(tokens), device=rows.device)

@@ -59,7 +59,7 @@ def guarded(run: Callable[[], int | None]) -> int:
         sys.stderr.write(f"{without_secrets(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted: the same command goes on with what is not finished.\n")
+        sys.stderr.write("Interrupted. Where a job keeps what is finished, the same command goes on from there.\n")
         return _INTERRUPTED
 
 

@@ -44,7 +44,7 @@ from pipelines.evaluation_plot import confusion_figure, coverage_figure, reliabi
 from pipelines.labelling import load_model
 from pipelines.logs import Part, annotate, dialogue_format, is_annotated, logged_ontology, part_of, read_logs
 from pipelines.mistakes import mistakes
-from pipelines.options import OptionParser, whole_number
+from pipelines.options import Device, OptionParser, add_device, whole_number
 from pipelines.plan import find_sources
 from pipelines.scoring import (
     CORRECT,
@@ -104,6 +104,8 @@ class EvaluateSettings:
     baselines: bool
     own_turn: str | None
     """what the baseline that reads single turns starts from; None: there is no such baseline"""
+    device: Device
+    """of the model; baselines compute on the CPU"""
     resamples: int
     output: str
     tracking_uri: str
@@ -147,6 +149,7 @@ def parse(argv: Sequence[str]) -> EvaluateSettings:
         failure_points=tuple(point for point in FailurePoint if point in points),
         baselines=options.baselines,
         own_turn=options.own_turn,
+        device=Device(options.device),
         resamples=options.resamples,
         output=output,
         tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(output),
@@ -166,7 +169,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         raise unwritable(f"--output {settings.output}", error) from error
     ontology = _ontology(settings)
     try:
-        model = load_model(settings.model, settings.tracking_uri)
+        model = load_model(settings.model, settings.tracking_uri, settings.device)
     except ModelError as error:
         raise UserError(str(error)) from None
     everything, rejected = _read(settings)
@@ -575,6 +578,7 @@ def _parser() -> OptionParser:
         help="bootstrap resamples of the dialogues for the 95 %% intervals (default: %(default)s)",
     )
     add("--output", required=True, metavar="DIR", help=f"folder for {EVALUATION}, {MISTAKES} and the pictures")
+    add_device(parser)
     add("--threads", type=whole_number, default=None, metavar="N", help="CPU threads (default: all cores)")
     add("--mlflow-tracking-uri", metavar="URI", help="default: a SQLite file in the output folder")
     add("--experiment", default="faultline-evaluate", metavar="NAME", help="MLflow experiment (default: %(default)s)")

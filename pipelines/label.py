@@ -34,7 +34,7 @@ from pipelines.credentials import HIDDEN, is_secret, without_secrets
 from pipelines.duplicates import exclude_repeated
 from pipelines.errors import RunFailed, UserError
 from pipelines.logs import logged_ontology
-from pipelines.options import use_the_machine
+from pipelines.options import Device, is_local, use_the_machine
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
 from pipelines.progress import RunProgress
 from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
@@ -58,7 +58,7 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
     """
     settings, beam_options = parse(sys.argv[1:] if argv is None else argv)
     FileSystems.set_options(beam_options)  # the files are looked for before there is a pipeline
-    plan = _plan(settings)
+    plan = _plan(settings, settings.device if is_local(beam_options) else Device.CPU)
     # In another thread it would not be noticed that a process has died.
     if settings.limit is None and threading.current_thread() is threading.main_thread():
         use_the_machine(beam_options, plan.source_bytes)
@@ -129,7 +129,8 @@ def _published(plan: Plan, console: Console) -> RunSummary | None:
     return summary
 
 
-def _plan(settings: LabelSettings) -> Plan:
+def _plan(settings: LabelSettings, device: Device) -> Plan:
+    """What is to be done. `device` is that of this process, which may not be one of those that label."""
     sources = find_sources(settings.inputs)
     registry = tracking_uri(settings)
     # Imported here: PyTorch takes seconds, which a mistyped option should not.
@@ -137,7 +138,7 @@ def _plan(settings: LabelSettings) -> Plan:
     from pipelines.labelling import load_model
 
     try:
-        model = load_model(settings.model, registry)
+        model = load_model(settings.model, registry, device)
     except ModelError as error:
         raise UserError(str(error)) from error
     ontology = settings.ontology or logged_ontology(sources, get_format(settings.input_format))

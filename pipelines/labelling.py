@@ -22,11 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from labelers.model import GROUP_TURNS, Model, groups
 from pipelines import storage
 from pipelines.chunks import Chunk, Container
-from pipelines.errors import RunFailed
+from pipelines.errors import RunFailed, UserError
+from pipelines.options import Device
 from pipelines.plan import Work
 from pipelines.records import Item, read_items, stable_hash
 from pipelines.results import ChunkResult, count
@@ -41,7 +43,7 @@ from schemas.rejects import RecordError, Reject, RejectReason, Stage
 IDS_SCHEMA = pa.schema([("hash", pa.uint64()), ("dialogue_id", pa.string())])
 
 
-_MODELS: dict[tuple[str, str], Model] = {}
+_MODELS: dict[tuple[str, str, Device], Model] = {}
 _LOADING = threading.Lock()
 
 
@@ -51,12 +53,16 @@ def model_folder(uri: str, tracking_uri: str) -> Path:
     return resolve_model(uri, tracking_uri)
 
 
-def load_model(uri: str, tracking_uri: str) -> Model:
+def load_model(uri: str, tracking_uri: str, device: Device = Device.CPU) -> Model:
     """The model, loaded once a process. Raises `UserError` or `ModelError`."""
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise UserError(
+            f"--device {device}: PyTorch finds no GPU on this machine: install its CUDA build, or leave --device out."
+        )
     with _LOADING:
-        key = (uri, tracking_uri)
+        key = (uri, tracking_uri, device)
         if key not in _MODELS:
-            _MODELS[key] = Model.load(model_folder(uri, tracking_uri))
+            _MODELS[key] = Model.load(model_folder(uri, tracking_uri), device)
         return _MODELS[key]
 
 
@@ -105,7 +111,7 @@ def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
     _write_ids(staging, chunk.id, items)
     clock.append(time.perf_counter())
 
-    model = load_model(work.provenance.model_uri, work.tracking_uri)
+    model = load_model(work.provenance.model_uri, work.tracking_uri, work.device)
     if model.version != work.provenance.model_version:
         raise RunFailed(
             f"The model {work.provenance.model_uri} has version {model.version} on this worker and "

@@ -11,6 +11,7 @@ import difflib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, _BeamArgumentParser
@@ -31,6 +32,13 @@ _PROCESS_BYTES = 2 << 30
 """Memory that a worker process on this machine is counted with."""
 _WORTH_A_PROCESS = 32 << 20
 """Bytes of log for each worker process: it takes some seconds until it has started and loaded the model."""
+
+
+class Device(StrEnum):
+    """Where a model computes, by PyTorch's names."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class DaskOptions(PipelineOptions):  # type: ignore[misc]
@@ -123,14 +131,28 @@ class OptionParser(argparse.ArgumentParser):
         return ours, beam_options
 
 
+def add_device(parser: OptionParser) -> None:
+    """Adds the option that says where the model computes."""
+    parser.add_argument(
+        "--device",
+        choices=list(Device),
+        default=Device.CPU,
+        help="where the model computes: cuda is a GPU, for which torch must be its CUDA build (default: %(default)s)",
+    )
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether processes of this machine do the work."""
+    return bool(options.get_all_options(drop_default=True)["runner"] == _OUR_RUNNERS[LOCAL_RUNNER])
+
+
 def use_the_machine(options: PipelineOptions, size: int) -> None:
     """Gives a log of `size` bytes the processes that this machine has and that are worth their start.
 
     Changes nothing for another runner, nor where the user has said how many. Who has set OMP_NUM_THREADS has said how
     many threads each has.
     """
-    said = options.get_all_options(drop_default=True)
-    if said["runner"] != _OUR_RUNNERS[LOCAL_RUNNER] or said.keys() & _PROCESSES:
+    if not is_local(options) or options.get_all_options(drop_default=True).keys() & _PROCESSES:
         return
     threads = os.environ.get("OMP_NUM_THREADS", "")
     cores = (os.cpu_count() or 1) // (int(threads) if threads.isdecimal() and int(threads) else 1)

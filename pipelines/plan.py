@@ -13,7 +13,7 @@ import msgspec
 from pipelines import storage
 from pipelines.chunks import ChunkSize, SourceFile
 from pipelines.errors import UserError
-from pipelines.options import is_utf8
+from pipelines.options import Device, is_utf8
 from pipelines.privacy import Privacy
 from pipelines.publish import dataset_folder
 from pipelines.settings import LabelSettings
@@ -39,6 +39,7 @@ class Work:
     ontology: Ontology | None
     by_date: bool
     privacy: Privacy
+    device: Device
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def make_plan(
         ontology=ontology,
         by_date=settings.by_date,
         privacy=settings.privacy,
+        device=settings.device,
     )
     return Plan(settings, sources, dataset, work)
 

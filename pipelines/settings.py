@@ -14,7 +14,7 @@ from pipelines import dates, storage
 from pipelines.chunks import ChunkSize
 from pipelines.credentials import has_password
 from pipelines.errors import UserError
-from pipelines.options import OptionParser, fraction, positive, whole_number
+from pipelines.options import Device, OptionParser, add_device, fraction, positive, whole_number
 from pipelines.privacy import KEY, KEY_FILE, Id, Privacy
 from schemas.formats import UnknownFormatError, formats, get_format
 from schemas.ontology import Ontology, OntologyError
@@ -41,6 +41,7 @@ class LabelSettings:
     tracking_uri: str | None
     """None: a SQLite file beside the output."""
     experiment: str
+    device: Device
     dry_run: bool
     progress: bool
 
@@ -80,6 +81,7 @@ def parse(argv: Sequence[str]) -> tuple[LabelSettings, PipelineOptions]:
         privacy=Privacy.of(parsed.pseudonymize, parsed.redact),
         tracking_uri=parsed.mlflow_tracking_uri,
         experiment=parsed.experiment,
+        device=Device(parsed.device),
         dry_run=parsed.dry_run,
         progress=not parsed.no_progress,
     ), beam_options
@@ -233,6 +235,7 @@ def _parser() -> OptionParser:
         help="where the run is logged (default: a SQLite file mlflow.db in DIR)",
     )
     add("--experiment", default="faultline-label", metavar="NAME", help="MLflow experiment (default: %(default)s)")
+    add_device(parser)
     add("--dry-run", action="store_true", help="print the settings and the plan, and write nothing")
     add("--no-progress", action="store_true", help="no progress bar and no progress lines")
     add("--verbose", action="store_true", help="show the log lines of Beam and the other libraries")

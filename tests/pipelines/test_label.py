@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from labelers.model import Model
 from pipelines.cli import main
@@ -311,6 +312,12 @@ def test_worker_processes_give_the_same_rows(tmp_path: Path, label: Label, optio
         (["--model", "~nobody-of-that-name/model"], "There is no model '~nobody-of-that-name/model'"),
         (["--model", "m" * 300], "There is no model 'mmm"),
         (["--session-gap-minutes", "1e13"], "'1e13' is longer than any time span"),
+        (["--device", "gpu"], "argument --device: invalid choice: 'gpu' (choose from"),
+        pytest.param(
+            ["--device", "cuda"],
+            "--device cuda: PyTorch finds no GPU on this machine: install its CUDA build, or leave --device out.",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["--environment_type", "PROCESS"], "process_command is required"),
     ],
 )
