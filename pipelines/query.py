@@ -16,7 +16,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -110,13 +110,16 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[Result]
     Raises `UserError` for a mistake, `KeyboardInterrupt` where ctrl-c stops a query; so do the rows of a result, as
     DuckDB works on while they are read.
     """
+    # Not closed here: the last rows are read when no statement is left. It ends when nobody has it any more.
+    worker = ThreadPoolExecutor(max_workers=1)
     with _mistakes():
         # What Python may have made of bytes that are not UTF-8 is no mistake to DuckDB's parser, but a TypeError.
         sql.encode()
         for statement in duckdb.extract_statements(sql):
-            cursor = _apart(connection, connection.execute, statement)
+            cursor = _apart(worker, connection, connection.execute, statement)
             described = cursor.description or []
-            yield Result(_unique([name for name, *_ in described]), _rows(cursor, [kind for _, kind, *_ in described]))
+            rows = _rows(worker, cursor, [kind for _, kind, *_ in described])
+            yield Result(_unique([name for name, *_ in described]), rows)
 
 
 @contextlib.contextmanager
@@ -137,15 +140,18 @@ def _mistakes() -> Iterator[None]:
         raise UserError("The query is not in UTF-8: convert it, as iconv -t UTF-8 does.") from None
 
 
-def _apart(connection: duckdb.DuckDBPyConnection, work: Callable[..., _Given], *asked: Any) -> _Given:
+def _apart(worker: Executor, connection: duckdb.DuckDBPyConnection, work: Callable[..., _Given], *asked: Any) -> _Given:
     """What `work`, a method of the connection, gives. It works on another thread: on this one DuckDB may not notice a
     ctrl-c, or stops reading rows and leaves the query running."""
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        try:
-            return worker.submit(work, *asked).result()
-        except KeyboardInterrupt:
+    running = worker.submit(work, *asked)
+    try:
+        return running.result()
+    except KeyboardInterrupt:
+        # What interrupts a query that has not begun is lost.
+        while not running.done():
             connection.interrupt()
-            raise
+            wait([running], timeout=0.1)
+        raise
 
 
 def converse(labelled: Labelled, answer: Answer, ask: Callable[[str], str]) -> None:
@@ -191,9 +197,9 @@ def _run_all(connection: duckdb.DuckDBPyConnection, sql: str, answer: Answer) ->
             connection.interrupt()
 
 
-def _rows(cursor: duckdb.DuckDBPyConnection, kinds: list[Any]) -> Iterator[list[Any]]:
+def _rows(worker: Executor, cursor: duckdb.DuckDBPyConnection, kinds: list[Any]) -> Iterator[list[Any]]:
     with _mistakes():
-        while rows := _apart(cursor, cursor.fetchmany, _FETCH):
+        while rows := _apart(worker, cursor, cursor.fetchmany, _FETCH):
             for row in rows:
                 yield [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
 

@@ -29,7 +29,7 @@ TURN_LIMIT = 20_000
 """Turns of a dialogue at most: it is labelled whole."""
 OBJECT_LIMIT = 1_000_000
 """JSON objects in a record at most: decoded each takes some hundred bytes, of `{}` two on disk."""
-SLOT_LIMIT = 1_000
+SLOT_LIMIT = 10_000
 """Slots of a hypothesis at most: those of one name are compared with each other."""
 ID_LIMIT = 1_000
 """Characters of the id of a dialogue or session at most: it stands in every row of its turns and goals."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.log import ID_LIMIT, TURN_LIMIT
+from schemas.log import ID_LIMIT, SLOT_LIMIT, TURN_LIMIT
 
 ROOT = Path(__file__).parents[2]
 MEMORY_LIMIT = 1_500
@@ -113,7 +113,8 @@ RECORDS: list[tuple[bytes, str | None]] = [
     ),
     (dialogue("too many turns", *[{"text": "a"}] * (TURN_LIMIT + 1)), "record_too_large"),
     (dialogue("n-best", {"asr": [{"text": f"play {index}", "score": -index} for index in range(10_000)]}), None),
-    (dialogue("slots", nlu({"slots": [{"name": "a", "value": f"jazz {index}"} for index in range(10_000)]})), None),
+    (dialogue("slots", nlu({"slots": [{"name": "a", "value": f"jazz {index}"} for index in range(SLOT_LIMIT)]})), None),
+    (dialogue("too many slots", nlu({"slots": [{"name": "a", "value": "b"}] * (SLOT_LIMIT + 1)})), "record_too_large"),
     (dialogue("entities", {"text": "a", "entities": [{"slot": "a", "score": 0.1}] * 10_000}), None),
     (
         b'{"dialogue_id": "first", "dialogue_id": "last", "turns": [{"text": "a"}], "turns": [{"text": "b"}]}',
