@@ -32,7 +32,7 @@ from rich.table import Table
 from pipelines import publish, storage, track
 from pipelines.credentials import HIDDEN, is_secret, without_secrets
 from pipelines.duplicates import exclude_repeated
-from pipelines.errors import RunFailed, UserError
+from pipelines.errors import RunFailed, UserError, unwritable
 from pipelines.logs import logged_ontology
 from pipelines.options import Device, is_local, use_the_machine
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
@@ -93,7 +93,7 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
 
 @contextmanager
 def _alone(plan: Plan) -> Iterator[None]:
-    """Keeps other runs on this input away. Raises `UserError` where one is at work, or where nothing can be written."""
+    """Keeps other runs on this input away. Raises `JobError` where one is at work, or where nothing can be written."""
     output = plan.settings.output
     with ExitStack() as stack:
         try:
@@ -102,10 +102,10 @@ def _alone(plan: Plan) -> Iterator[None]:
             raise UserError(
                 f"Another run is labelling this input into {output}: wait until it has ended, or give another --output."
             ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"Cannot write to --output {output} ({error}): choose a folder that you can write to."
-            ) from None
+        except OSError as error:
+            raise unwritable(f"--output {output}", error) from error
+        except ValueError as error:
+            raise UserError(f"Cannot write to --output {output} ({error}): choose another.") from None
         yield
 
 

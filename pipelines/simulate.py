@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import storage
-from pipelines.errors import RunFailed, UserError
+from pipelines.errors import RunFailed, UserError, unwritable
 from pipelines.options import OptionParser, fraction, whole_number
 from pipelines.simulation.assistant import Assistant
 from pipelines.simulation.calibration import DEFAULT_RATES, MOST, STAGES, TELEPHONE, calibrate
@@ -272,7 +272,7 @@ def _execute(shards: Sequence[Shard], knobs: Knobs, seed: int, beam_options: Pip
 
 
 def _check_output(settings: SimulateSettings) -> None:
-    """Raises `UserError` where readers of the output would find other logs among these, or nothing can be written."""
+    """Raises `JobError` where readers of the output would find other logs among these, or nothing can be written."""
     ours = set(_paths(settings))
     try:
         others = [each.path for each in storage.match(settings.output) if each.path not in ours]
@@ -283,7 +283,7 @@ def _check_output(settings: SimulateSettings) -> None:
         storage.write_bytes(probe, b"", temporary=staging)
         storage.delete([probe])
     except OSError as error:
-        raise UserError(f"Cannot write to --output {settings.output} ({error}): choose another.") from None
+        raise unwritable(f"--output {settings.output}", error) from error
 
 
 def _paths(settings: SimulateSettings) -> list[str]:

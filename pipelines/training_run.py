@@ -133,7 +133,7 @@ def is_model(uri: str) -> bool:
 
 @contextlib.contextmanager
 def alone(output: str) -> Iterator[Path]:
-    """The folder that the model goes to, made. Keeps other trainings away from `output`; raises `UserError`."""
+    """The folder that the model goes to, made. Keeps other trainings away from `output`; raises `JobError`."""
     with contextlib.ExitStack() as stack:
         try:
             folder = storage.writable_folder(str(Path(output, MODEL)))
