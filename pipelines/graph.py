@@ -1,8 +1,10 @@
-"""The Beam graph of `faultline label`.
+"""The Beam graphs of `faultline label`: the second one is run where the launcher alone would validate for long.
 
 ```
 files ─ Cut ──────────────────────────────────────────────── Spread ─ Label
            └ SpreadEvents ─ Partition ─ ByBucket ─ Sessionise ┘    (formats of single turns)
+
+shares of what was labelled ─ SpreadShares ─ Examine
 ```
 Elements are small descriptions: what they describe lies in staging. Nothing comes out: each step leaves what it
 did in staging, from where the launcher reads it on any engine, also after a crash.
@@ -15,11 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 
-from pipelines import sessions
+from pipelines import sessions, storage
 from pipelines.chunks import Chunk, SourceFile, cut, first_records
 from pipelines.labelling import label_chunk
 from pipelines.plan import Plan, Work
 from pipelines.sessions import PARTITION_FACTOR, Frame, bucket_count
+from pipelines.staging import Staging
+from pipelines.validation import examine
 from schemas.formats import EventFormat, get_format
 
 
@@ -88,6 +92,18 @@ class LabelChunk(beam.DoFn):  # type: ignore[misc]
         yield chunk.id
 
 
+class ExamineShare(beam.DoFn):  # type: ignore[misc]
+    """The number of a share → the same, once what was found in its parts lies in staging."""
+
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
+
+    def process(self, number: int) -> Iterator[int]:
+        parts = storage.read_json(self.staging.share(number), dict[str, list[str]])
+        self.staging.write_json(self.staging.found(number), examine(parts))
+        yield number
+
+
 def build(pipeline: beam.Pipeline, plan: Plan) -> beam.PCollection:
     """Adds the graph to a pipeline; gives the ids of the chunks."""
     work = plan.work
@@ -102,3 +118,13 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> beam.PCollection:
             | "Sessionise" >> beam.ParDo(Sessionise(work))
         )
     return chunks | "Spread" >> beam.Reshuffle() | "Label" >> beam.ParDo(LabelChunk(work))
+
+
+def build_validation(pipeline: beam.Pipeline, staging: Staging, shares: int) -> beam.PCollection:
+    """Adds the graph that validates so many shares to a pipeline; gives their numbers."""
+    return (
+        pipeline
+        | "Shares" >> beam.Create(range(shares))
+        | "SpreadShares" >> beam.Reshuffle()
+        | "Examine" >> beam.ParDo(ExamineShare(staging))
+    )

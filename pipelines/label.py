@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -38,14 +38,19 @@ from pipelines.options import Device, is_local, use_the_machine
 from pipelines.plan import Plan, find_sources, make_plan, tracking_uri
 from pipelines.progress import RunProgress
 from pipelines.publish import VALIDATION_JSON, Manifest, ModelFacts
-from pipelines.results import ChunkResult, RunSummary, add, parts_by_table
+from pipelines.results import ChunkResult, RunSummary, add, parts_by_table, shares
 from pipelines.settings import LabelSettings, parse
-from pipelines.staging import LOGS, READERS
+from pipelines.staging import LOGS, READERS, read_all
 from pipelines.tracking import LabelRun, TrackingError, log_label_run
-from pipelines.validation import ValidationReport, validate_parts
+from pipelines.validation import Findings, ValidationReport, conclude, validate_parts
 from schemas.formats import EventFormat, get_format
 from schemas.labels import TABLES
 from schemas.log import FailurePoint
+
+SHARE_ROWS = 500_000
+"""Turns and rejects of which one worker validates what was written, about: some ten seconds' work."""
+SHARES_ALONE = 10
+"""Shares that the launcher validates itself: until the workers of a cloud have started again it would be done."""
 
 _STEP = re.compile(r" \[while running '[^']*'\]")
 
@@ -72,7 +77,7 @@ def run(argv: Sequence[str] | None = None) -> RunSummary | None:
             summary = _published(plan, console)
             template = beam_options.view_as(GoogleCloudOptions).template_location
             if summary is None and template is not None:
-                _run(plan, beam_options)
+                _run_labelling(plan, beam_options)
                 out.print(
                     f"{template} describes the job. When a job of it is done, the same command without "
                     "--template_location publishes what it has labelled.",
@@ -217,7 +222,7 @@ def _execute(plan: Plan, beam_options: PipelineOptions, console: Console) -> Run
     )
     if plan.work.by_date:
         publish.prepare(output, manifest)
-    report = validate_parts({table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)})
+    report = _validated(plan, results, beam_options, console)
     failure = _failure(plan, summary, report)
     manifest = publish.with_every_table(staging, manifest, by_date=plan.work.by_date)
     ended = _ended(plan, report, manifest, failure)
@@ -257,12 +262,39 @@ def _card(plan: Plan, manifest: Manifest, console: Console) -> list[tuple[str, s
     return [(CARD, card([*others, manifest]))]
 
 
+def _validated(
+    plan: Plan, results: Sequence[ChunkResult], beam_options: PipelineOptions, console: Console
+) -> ValidationReport:
+    """What the suites say of all that was written. Where that is much, each worker looks at some of it."""
+    from pipelines import graph
+
+    staging = plan.work.staging
+
+    def paths(some: Sequence[ChunkResult]) -> dict[str, list[str]]:
+        parts = parts_by_table(some)
+        return {table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)}
+
+    shared = [paths(share) for share in shares(results, SHARE_ROWS)]
+    if len(shared) <= SHARES_ALONE:
+        return validate_parts(paths(results))
+    _say(f"The workers validate what they have labelled, in {len(shared):,} shares.", console)
+    # What an earlier try has found may have been in other shares.
+    storage.delete_folder(staging.findings)
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(lambda number: staging.write_json(staging.share(number), shared[number]), range(len(shared))))
+    _run(plan, beam_options, lambda pipeline: graph.build_validation(pipeline, staging, len(shared)))
+    found = len(storage.list_files(staging.findings))
+    if found != len(shared):
+        raise RunFailed(f"The runner lost work: {found:,} of {len(shared):,} shares arrived. {_resume(plan)}")
+    return conclude(read_all([staging.found(number) for number in range(found)], Findings))
+
+
 def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     """Runs the graph, unless all of it is done; gives the results of all chunks, in the order of the input."""
     staging = plan.work.staging
     # What an earlier try has done, or a job of a template, for which nobody waits.
     if _lost(plan, len(staging.finished())) is not None:
-        _run(plan, beam_options)
+        _run_labelling(plan, beam_options)
     results = sorted(staging.results(sorted(staging.finished())), key=lambda each: (each.order, each.chunk))
     lost = _lost(plan, len(results))
     if lost is not None:
@@ -270,13 +302,18 @@ def _run_graph(plan: Plan, beam_options: PipelineOptions) -> list[ChunkResult]:
     return results
 
 
-def _run(plan: Plan, beam_options: PipelineOptions) -> None:
-    """Hands the graph to the runner, and waits for its end."""
+def _run_labelling(plan: Plan, beam_options: PipelineOptions) -> None:
+    # Imported here: PyTorch takes seconds, which a mistyped option should not.
     from pipelines import graph
 
+    _run(plan, beam_options, lambda pipeline: graph.build(pipeline, plan))
+
+
+def _run(plan: Plan, beam_options: PipelineOptions, build: Callable[[beam.Pipeline], object]) -> None:
+    """Hands a graph to the runner, and waits for its end."""
     try:
         pipeline = beam.Pipeline(options=beam_options)
-        graph.build(pipeline, plan)
+        build(pipeline)
         with _dead_workers_end_it():
             state = pipeline.run().wait_until_finish()
     # Whatever a runner raises, it has raised because the run failed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +134,20 @@ def parts_by_table(results: Iterable[ChunkResult]) -> dict[str, list[Part]]:
         for part in result.parts:
             parts.setdefault(part.table, []).append(part)
     return parts
+
+
+def shares(results: Iterable[ChunkResult], rows: int) -> Iterator[list[ChunkResult]]:
+    """The same results, some that follow each other at a time: as few as have `rows` turns and rejects together."""
+    share: list[ChunkResult] = []
+    count = 0
+    for result in results:
+        share.append(result)
+        count += result.counts.turns + result.counts.rejected_rows
+        if count >= rows:
+            yield share
+            share, count = [], 0
+    if share:
+        yield share
 
 
 def _values(column: pa.ChunkedArray) -> dict[str, int]:

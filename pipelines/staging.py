@@ -8,6 +8,7 @@ excluded/<chunk>.json                 dialogue ids that an earlier chunk has
 spool/<chunk>, events/<chunk>         records on their way to a later step
 events/<chunk>.json                   where in it the events of each bucket are
 tallies/<step>/<id>.json              what each step handed on, to prove that nothing was lost between steps
+shares/<number>.json, findings/<number>.json   parts that one worker validates, and what it found
 tmp/                                  files being written
 ```
 Readers of OUTPUT/turns/**/*.parquet and the like see nothing of it.
@@ -76,6 +77,16 @@ class Staging:
 
     def result(self, chunk_id: str) -> str:
         return storage.join(self.folder, "results", f"{chunk_id}.json")
+
+    @property
+    def findings(self) -> str:
+        return storage.join(self.folder, "findings")
+
+    def share(self, number: int) -> str:
+        return storage.join(self.folder, "shares", f"{number}.json")
+
+    def found(self, number: int) -> str:
+        return storage.join(self.findings, f"{number}.json")
 
     def write_part(self, name: str, table: str, date: str | None, rows: pa.Table) -> Part:
         """Writes one part of a table; `date` is its partition, None where the table has none."""

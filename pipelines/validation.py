@@ -4,6 +4,9 @@ Whole part files are put together until a batch has `BATCH_ROWS` rows, each batc
 Expectations, and the counts of all batches are added up; `mostly` is applied to the sums. Memory is that of
 one batch or of the largest part, whichever is larger: a part is one chunk of the job.
 
+What is found in some of the parts (`examine`) can be added to what is found in others (`conclude`), so several workers
+can share the work, as long as all parts of a chunk are one worker's.
+
 A batch of `turns` takes Great Expectations about a third of a second whatever its size, and about 13 microseconds a
 turn more (one busy core), which is why small parts are put together. Rows that fail cost some five times that.
 
@@ -17,10 +20,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +36,9 @@ from apache_beam.io.filesystems import FileSystems
 BATCH_ROWS = 100_000
 EXAMPLES = 5
 """Offending rows that a report names for each expectation."""
+
+# Great Expectations keeps its context in a global of the process, and workers may be threads of one.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass
@@ -50,6 +59,18 @@ class Outcome:
     error: str | None = None
     """Why the expectation could not be evaluated."""
 
+    def __add__(self, other: Outcome) -> Outcome:
+        """The same expectation on the rows of both."""
+        examples = dict.fromkeys([*self.examples, *other.examples])
+        return replace(
+            self,
+            element_count=self.element_count + other.element_count,
+            missing_count=self.missing_count + other.missing_count,
+            unexpected_count=self.unexpected_count + other.unexpected_count,
+            examples=list(examples)[:EXAMPLES],
+            error=self.error or other.error,
+        )
+
     @property
     def table(self) -> str:
         return self.frame.partition(".")[0]
@@ -63,6 +84,17 @@ class Outcome:
             return self.unexpected_count == 0
         # Where there are few, one alone is a large share of them, and yet the exception that is allowed.
         return self.unexpected_count <= max((1 - mostly) * (self.element_count - self.missing_count), 1)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in some of the parts."""
+
+    rows: dict[str, int]
+    """Rows that were read, by table."""
+    outcomes: list[Outcome]
+    totals: dict[str, int]
+    """What must agree between the tables, once all is added up; see `schemas.expectations.totals`."""
 
 
 @dataclass(frozen=True)
@@ -107,32 +139,61 @@ class ValidationReport:
 
 
 def validate_parts(parts: Mapping[str, Sequence[str]], *, batch_rows: int = BATCH_ROWS) -> ValidationReport:
-    """The report on all rows of these Parquet files, which are given by table name.
+    """The report on all rows of these Parquet files, which are given by table name; see `examine`."""
+    return conclude([examine(parts, batch_rows=batch_rows)])
 
-    Tables are those of `schemas.expectations.SCHEMAS`; paths are anything that Beam's FileSystems read. Counts
-    are compared between `turns`, `goals` and `dialogues` where all three are given.
-    A file that cannot be read, or whose columns or types are wrong, is a failure in the report.
+
+def examine(parts: Mapping[str, Sequence[str]], *, batch_rows: int = BATCH_ROWS) -> Findings:
+    """What the suites say of all rows of these Parquet files, which are given by table name.
+
+    Tables are those of `schemas.expectations.SCHEMAS`; paths are anything that Beam's FileSystems read.
+    A file that cannot be read, or whose columns or types are wrong, is a failed expectation.
     """
     # Imported here: it takes three seconds, and workers import this module along with the launcher.
     from schemas import expectations
 
-    run = _Run()
-    rows = {}
-    total: dict[str, int] = {}
-    for name, paths in parts.items():
-        schemas: dict[str, pa.Schema | None] = {}
-        rows[name] = 0
-        for batch in _batches(_good_parts(paths, expectations.SCHEMAS[name], schemas), batch_rows):
-            rows[name] += batch.num_rows
-            frames = expectations.frames(name, batch)
-            for frame_name, frame in frames.items():
-                run.check(frame_name, frame)
-            for column, count in expectations.totals(frames).items():
-                total[column] = total.get(column, 0) + count
-        run.check(f"{name}.parts", expectations.parts_frame(name, schemas))
-    if parts.keys() >= {"turns", "goals", "dialogues"} and total:
-        run.check(expectations.TOTALS, pd.DataFrame([total]))
-    return ValidationReport(rows, list(run.outcomes.values()))
+    rows: dict[str, int] = {}
+    totals: Counter[str] = Counter()
+    sums: dict[tuple[str, str, str], Outcome] = {}
+    with _ONE_AT_A_TIME:
+        suites = _Suites()
+        for name, paths in parts.items():
+            schemas: dict[str, pa.Schema | None] = {}
+            rows[name] = 0
+            for batch in _batches(_good_parts(paths, expectations.SCHEMAS[name], schemas), batch_rows):
+                rows[name] += batch.num_rows
+                frames = expectations.frames(name, batch)
+                for frame_name, frame in frames.items():
+                    _add(sums, suites.check(frame_name, frame))
+                totals.update(expectations.totals(frames))
+            _add(sums, suites.check(f"{name}.parts", expectations.parts_frame(name, schemas)))
+    return Findings(rows, list(sums.values()), dict(totals))
+
+
+def conclude(findings: Iterable[Findings]) -> ValidationReport:
+    """The report on all that was examined.
+
+    Counts are compared between `turns`, `goals` and `dialogues` where all three were given.
+    """
+    from schemas import expectations
+
+    rows: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    sums: dict[tuple[str, str, str], Outcome] = {}
+    for each in findings:
+        rows.update(each.rows)
+        totals.update(each.totals)
+        _add(sums, each.outcomes)
+    if rows.keys() >= {"turns", "goals", "dialogues"} and totals:
+        with _ONE_AT_A_TIME:
+            _add(sums, _Suites().check(expectations.TOTALS, pd.DataFrame([totals])))
+    return ValidationReport(dict(rows), list(sums.values()))
+
+
+def _add(sums: dict[tuple[str, str, str], Outcome], outcomes: Iterable[Outcome]) -> None:
+    for each in outcomes:
+        key = (each.frame, each.column, each.expectation)
+        sums[key] = sums[key] + each if key in sums else each
 
 
 def _good_parts(paths: Sequence[str], expected: pa.Schema, schemas: dict[str, pa.Schema | None]) -> Iterator[pa.Table]:
@@ -163,8 +224,8 @@ def _batches(parts: Iterable[pa.Table], batch_rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-class _Run:
-    """Great Expectations with a context of its own, and the sums of what it found."""
+class _Suites:
+    """Great Expectations, with a context of its own."""
 
     def __init__(self) -> None:
         # Read when the context is made: nothing is sent anywhere.
@@ -178,13 +239,13 @@ class _Run:
         asset = context.data_sources.add_pandas("parts").add_dataframe_asset("rows")
         self._batch = asset.add_batch_definition_whole_dataframe("all")
         self._suites: dict[str, Any] = {}
-        self.outcomes: dict[tuple[str, str, str, str], Outcome] = {}
 
-    def check(self, name: str, frame: pd.DataFrame) -> None:
+    def check(self, name: str, frame: pd.DataFrame) -> list[Outcome]:
+        """The outcomes of the frame's suite; none of a frame without rows."""
         from schemas import expectations
 
         if frame.empty:
-            return
+            return []
         if name not in self._suites:
             self._suites[name] = expectations.suite(name)
         keys = expectations.key_columns(name)
@@ -194,27 +255,30 @@ class _Run:
             "unexpected_index_column_names": keys,
         }
         batch = self._batch.get_batch({"dataframe": frame})
-        for each in batch.validate(self._suites[name], result_format=result_format).results:
-            arguments = {key: value for key, value in each.expectation_config.kwargs.items() if key != "batch_id"}
-            self._add(name, each.expectation_config.type, arguments, keys, each)
+        return [
+            _outcome(name, each, keys)
+            for each in batch.validate(self._suites[name], result_format=result_format).results
+        ]
 
-    def _add(self, name: str, kind: str, arguments: dict[str, Any], keys: list[str], found: Any) -> None:
-        columns = [arguments[key] for key in ("column", "column_A", "column_B") if key in arguments]
-        column = ", ".join(columns + arguments.get("column_list", []))
-        identity = (name, column, kind, repr(arguments))
-        if identity not in self.outcomes:
-            self.outcomes[identity] = Outcome(name, column, kind, arguments)
-        outcome = self.outcomes[identity]
-        if "unexpected_count" not in found.result:
-            outcome.error = _first_message(found.exception_info)
-            return
-        outcome.element_count += found.result["element_count"]
-        outcome.missing_count += found.result.get("missing_count", 0)
-        outcome.unexpected_count += found.result["unexpected_count"]
-        for row in found.result.get("partial_unexpected_index_list", []):
-            example = ":".join(str(row[key]) for key in keys)
-            if example not in outcome.examples and len(outcome.examples) < EXAMPLES:
-                outcome.examples.append(example)
+
+def _outcome(frame: str, found: Any, keys: Sequence[str]) -> Outcome:
+    config = found.expectation_config
+    # As JSON has them: what a worker found comes to the launcher so.
+    arguments: dict[str, Any] = msgspec.to_builtins(
+        {key: value for key, value in config.kwargs.items() if key != "batch_id"}
+    )
+    columns = [arguments[key] for key in ("column", "column_A", "column_B") if key in arguments]
+    outcome = Outcome(frame, ", ".join(columns + arguments.get("column_list", [])), config.type, arguments)
+    if "unexpected_count" not in found.result:
+        return replace(outcome, error=_first_message(found.exception_info))
+    rows = found.result.get("partial_unexpected_index_list", [])
+    return replace(
+        outcome,
+        element_count=found.result["element_count"],
+        missing_count=found.result.get("missing_count", 0),
+        unexpected_count=found.result["unexpected_count"],
+        examples=list(dict.fromkeys(":".join(str(row[key]) for key in keys) for row in rows)),
+    )
 
 
 def _first_message(exception_info: Mapping[str, Any]) -> str:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.validation import ValidationReport, validate_parts
+from pipelines.validation import Findings, ValidationReport, conclude, examine, validate_parts
+from schemas.expectations import suite
 from schemas.labels import (
     TABLES,
     DialogueLabels,
@@ -277,6 +279,37 @@ def test_counts_do_not_depend_on_parts_and_batches(tmp_path: Path) -> None:
     assert counts(one) == counts(many)
     [failure] = [each for each in many.failures if each.column == "failure_point"]
     assert (failure.unexpected_count, failure.examples) == (2, ["d1", "d4"])
+
+
+def test_what_was_found_in_some_parts_adds_up_to_what_is_in_all(tmp_path: Path) -> None:
+    rows = good_rows(6)
+    rows["goals"][1]["goal_id"] = ""
+    rows["goals"][4]["goal_id"] = ""
+    rows["dialogues"][5]["turn_count"] = 4
+    halves = [{name: some[:half] for name, some in rows.items()} for half in (3, 6)]
+    halves[1] = {name: some[len(halves[0][name]) :] for name, some in rows.items()}
+    # As they come from a worker.
+    found = []
+    for number, half in enumerate(halves):
+        (tmp_path / str(number)).mkdir()
+        findings = examine(write(tmp_path / str(number), {name: some for name, some in half.items() if some}))
+        found.append(msgspec.json.decode(msgspec.json.encode(findings), type=Findings))
+    report = conclude(found)
+    (tmp_path / "all").mkdir()
+    whole = validate_parts(write(tmp_path / "all", rows))
+    assert report.rows == whole.rows
+    failures = {(each.frame, each.column): each for each in report.failures}
+    assert failures.keys() == {(each.frame, each.column) for each in whole.failures}
+    empty = failures["goals", "goal_id"]
+    assert (empty.element_count, empty.unexpected_count, empty.examples) == (6, 2, ["d1", "d4"])
+    assert ("totals", "turns, dialogues.turn_count") in failures
+
+
+def test_no_two_expectations_are_added_up_as_one(tmp_path: Path) -> None:
+    outcomes = validate_parts(write(tmp_path, good_rows())).outcomes
+    frames = {each.frame for each in outcomes}
+    assert {"turns", "turns.slots", "turns.parts", "goals.turn_indexes", "totals"} <= frames
+    assert len(outcomes) == sum(len(suite(frame).expectations) for frame in frames)
 
 
 def test_the_sentence_names_column_expectation_count_and_dialogue(tmp_path: Path) -> None:
