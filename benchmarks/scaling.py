@@ -6,11 +6,13 @@
 LOG is a plain log in the canonical form, of ten MB or more. A worker is a process of one thread. What is measured:
 how long a worker takes to start, how fast one reader cuts a plain and a gzip file, how long each chunk takes, how many
 turns a second one and two workers label, how long the launcher then takes to validate and to publish, and, from some
-copies of these labels, how much of that every further turn takes. One worker is held to one core and two to two, with
-all that the run has besides, and they take turns: a machine's speed differs by some percent from hour to hour.
+copies of these labels, how long it takes to validate every further turn. One worker is held to one core and two to
+two, with all that the run has besides, and they take turns: a machine's speed differs by some percent from hour to
+hour.
 
 The simulation is of one run. Workers start; they cut the files, a file being one task; once all are cut they label the
-chunks, each taking the next one when it is free; then the launcher works alone. A chunk's time is drawn from a
+chunks, each taking the next one when it is free; then the launcher works alone, unless so much is to be validated that
+workers do it, in a job of its own for which they start again. A chunk's time is drawn from a
 lognormal distribution with the mean and the variance that were measured. What was not measured is in `Assumed`.
 Writes scaling.md and scaling.png.
 """
@@ -45,6 +47,7 @@ from rich.console import Console
 from pipelines import settings
 from pipelines.chunks import Chunk, ChunkSize, SourceFile, Spool, cut
 from pipelines.cli import guarded
+from pipelines.label import SHARE_ROWS, SHARES_ALONE
 from pipelines.labelling import label_chunk, load_model
 from pipelines.plan import Plan, find_sources, make_plan
 from pipelines.results import ChunkResult, parts_by_table
@@ -88,7 +91,7 @@ class Measured:
     """Of the launcher, after the last chunk, in a run of `finish_turns`."""
     finish_turns: int
     validate_seconds_per_turn: float
-    """Of the launcher, of which the validation is all that grows with the log."""
+    """Of whoever validates."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,14 @@ class Times:
     start: float
     cut: float
     label: float
+    validate: float
+    """By the workers; 0 where the launcher does that, too."""
     finish: float
+    """Of the launcher alone."""
 
     @property
     def wall(self) -> float:
-        return self.start + self.cut + self.label + self.finish
+        return self.start + self.cut + self.label + self.validate + self.finish
 
 
 def measure(log: Path, folder: Path) -> Measured:
@@ -237,9 +243,7 @@ def _whole_run(log: Path, output: Path, workers: int) -> dict[str, float]:
 def simulate(job: Job, measured: Measured, assumed: Assumed) -> Times:
     """The seconds of one run."""
     chance = np.random.default_rng(SEED)
-    ready = measured.start_seconds + _lognormal(
-        chance, assumed.provision_seconds, assumed.provision_variation, job.workers
-    )
+    ready = _started(job, measured, assumed, chance)
     speed = np.where(chance.random(job.workers) < assumed.slow_workers, 1 / assumed.slowness, 1.0)
     rate = measured.gzip_bytes_per_second if job.compressed else measured.plain_bytes_per_second
     file_seconds = job.turns / job.files * measured.bytes_per_turn / rate
@@ -250,14 +254,28 @@ def simulate(job: Job, measured: Measured, assumed: Assumed) -> Times:
     seconds = _lognormal(chance, measured.chunk_seconds * job.chunk_factor, variation, chunks)
     all_cut = float(cut_ends.max())
     label_ends = _hand_out(seconds.tolist(), np.maximum(ready, all_cut), speed)
-    more = job.turns - measured.finish_turns
     first = float(ready.min())
+    shares = math.ceil(job.turns / SHARE_ROWS)
+    validate, finish = 0.0, measured.finish_seconds
+    if shares > SHARES_ALONE:
+        again = _started(job, measured, assumed, chance)
+        share_seconds = SHARE_ROWS * measured.validate_seconds_per_turn
+        validate = float(_hand_out([share_seconds] * shares, again, speed).max())
+    else:
+        finish += measured.validate_seconds_per_turn * (job.turns - measured.finish_turns)
     return Times(
         start=first,
         cut=all_cut - first,
         label=float(label_ends.max()) - all_cut,
-        finish=measured.finish_seconds + measured.validate_seconds_per_turn * more,
+        validate=validate,
+        finish=finish,
     )
+
+
+def _started(job: Job, measured: Measured, assumed: Assumed, chance: np.random.Generator) -> np.ndarray:
+    """When each worker is there."""
+    machines = _lognormal(chance, assumed.provision_seconds, assumed.provision_variation, job.workers)
+    return measured.start_seconds + machines
 
 
 def _lognormal(chance: np.random.Generator, mean: float, variation: float, size: int) -> np.ndarray:
@@ -295,8 +313,9 @@ def report(measured: Measured, assumed: Assumed, folder: Path) -> None:
         f"{measured.plain_bytes_per_second / 1e6:,.0f} MB/s of a plain file and "
         f"{measured.gzip_bytes_per_second / 1e6:,.0f} MB/s of what a gzip file expands to; after "
         f"the last chunk of {measured.finish_turns:,} turns the launcher "
-        f"takes {measured.finish_seconds:.0f} s, and {measured.validate_seconds_per_turn * 1e6:.0f} microseconds for "
-        "every turn more.",
+        f"takes {measured.finish_seconds:.0f} s; to validate a turn more takes "
+        f"{measured.validate_seconds_per_turn * 1e6:.0f} microseconds, of the launcher's time in runs of up to "
+        f"{SHARES_ALONE * SHARE_ROWS:,} turns, else of the workers'.",
     ]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
 
@@ -304,10 +323,10 @@ def report(measured: Measured, assumed: Assumed, folder: Path) -> None:
     for turns in TURNS:
         runs = [(workers, simulate(Job(turns, workers, _files(turns)), measured, assumed)) for workers in WORKERS]
         lines += [_row(f"{turns:,}, {workers:,}", workers, turns, times, measured) for workers, times in runs]
-        hours = [(each.wall - each.finish) / 3600 for _, each in runs]
+        hours = [(each.start + each.cut + each.label) / 3600 for _, each in runs]
         (line,) = left.loglog(WORKERS, hours, "o-", label=f"{turns:,} turns")
         left.loglog(WORKERS, [each.wall / 3600 for _, each in runs], "--", color=line.get_color())
-    left.set(xlabel="workers", ylabel="hours", title="Until the last chunk is labelled; dashed: with the launcher")
+    left.set(xlabel="workers", ylabel="hours", title="Until the last chunk is labelled; dashed: until it is published")
     left.legend()
 
     lines += _heading(f"gzip files of {MANY:,} turns, 1,000 workers")
@@ -344,15 +363,17 @@ def _files(turns: int) -> int:
 def _heading(what: str) -> list[str]:
     return [
         "",
-        f"| {what} | start | cut | label | launcher | wall | worker-hours | of these at work |",
-        "|---" * 8 + "|",
+        f"| {what} | start | cut | label | validate | launcher | wall | worker-hours | of these at work |",
+        "|---" * 9 + "|",
     ]
 
 
 def _row(what: str, workers: int, turns: int, times: Times, measured: Measured) -> str:
-    busy = turns / measured.turns_per_chunk * measured.chunk_seconds / 3600
+    validation = turns * measured.validate_seconds_per_turn if times.validate else 0.0
+    busy = (turns / measured.turns_per_chunk * measured.chunk_seconds + validation) / 3600
     held = workers * (times.wall - times.finish) / 3600
-    cells = [_time(each) for each in (times.start, times.cut, times.label, times.finish, times.wall)]
+    phases = (times.start, times.cut, times.label, times.validate, times.finish, times.wall)
+    cells = [_time(each) if each else "" for each in phases]
     return f"| {what} | {' | '.join(cells)} | {held:,.1f} | {busy / held:.0%} |"
 
 

@@ -1,14 +1,17 @@
 """Dialogue ids that occur in several chunks: the first in the order of the input stays, later ones are rejected.
 
-Every chunk leaves the hashes of its ids, sorted. They are compared range by range, so memory does not grow with
-the input; an id that several chunks have is noted as excluded for all but the first of them, and those chunks
-are no longer finished. Labelling them again rejects the ids.
+Every chunk leaves the hashes of its ids, sorted. They are read once, put into temporary files, one for each range of
+hashes, and compared range by range, so memory does not grow with the input. An id that several chunks have is noted as
+excluded for all but the first of them, and those chunks are no longer finished. Labelling them again rejects the ids.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ from pipelines.staging import READERS, Staging
 
 RANGE_IDS = 8_000_000
 """Ids that are compared at a time, about."""
+_ENTRY = np.dtype([("hash", np.uint64), ("chunk", np.uint32)])
+"""An id's hash, and which of the chunks has it."""
 
 
 def exclude_repeated(staging: Staging, chunk_ids: Sequence[str], id_count: int) -> set[str]:
@@ -29,40 +34,50 @@ def exclude_repeated(staging: Staging, chunk_ids: Sequence[str], id_count: int) 
     """
     ranges = 1 + id_count // RANGE_IDS
     redo: set[str] = set()
-    for number in range(ranges):
-        first, last = ((2**64 * edge) // ranges for edge in (number, number + 1))
-        for chunk_id, ids in _repeated(staging, chunk_ids, first, last - 1).items():
-            path = staging.excluded(chunk_id)
-            before = set(storage.read_json(path, list[str])) if storage.exists(path) else set()
-            staging.write_json(path, sorted(before | ids))
-            redo.add(chunk_id)
+    with tempfile.TemporaryDirectory(prefix="faultline-ids-") as folder:
+        files = [Path(folder) / str(number) for number in range(ranges)]
+        _sort_out(staging, chunk_ids, files)
+        for file in files:
+            for chunk_id, ids in _repeated(staging, chunk_ids, np.fromfile(file, _ENTRY)).items():
+                path = staging.excluded(chunk_id)
+                before = set(storage.read_json(path, list[str])) if storage.exists(path) else set()
+                staging.write_json(path, sorted(before | ids))
+                redo.add(chunk_id)
     # Only now: a run that is killed before this line finds the same ids again.
     storage.delete(staging.result(chunk_id) for chunk_id in redo)
     return redo
 
 
-def _repeated(staging: Staging, chunk_ids: Sequence[str], first: int, last: int) -> dict[str, set[str]]:
-    """By chunk: its ids with a hash from `first` to `last` that an earlier chunk has."""
+def _sort_out(staging: Staging, chunk_ids: Sequence[str], files: Sequence[Path]) -> None:
+    """Puts the hashes of all ids into these files, into each those of its range."""
+    edges = np.array([(2**64 * edge) // len(files) for edge in range(1, len(files))], np.uint64)
 
-    def hashes(chunk_id: str) -> npt.NDArray[np.uint64]:
-        with storage.open_file(staging.ids(chunk_id)) as stream:
-            column = pq.read_table(stream, columns=["hash"])["hash"].to_numpy()
-        inside: npt.NDArray[np.uint64] = column[(column >= np.uint64(first)) & (column <= np.uint64(last))]
-        return inside
+    def entries(number: int) -> npt.NDArray[np.void]:
+        with storage.open_file(staging.ids(chunk_ids[number])) as stream:
+            hashes = pq.read_table(stream, columns=["hash"])["hash"].to_numpy()
+        of_chunk = np.empty(len(hashes), _ENTRY)
+        of_chunk["hash"], of_chunk["chunk"] = hashes, number
+        return of_chunk
 
-    with ThreadPoolExecutor(READERS) as pool:
-        by_chunk = list(pool.map(hashes, chunk_ids))
-    values, counts = np.unique(np.concatenate([*by_chunk, np.array([], np.uint64)]), return_counts=True)
+    with ExitStack() as stack, ThreadPoolExecutor(READERS) as pool:
+        streams = [stack.enter_context(file.open("wb")) for file in files]
+        for of_chunk in pool.map(entries, range(len(chunk_ids))):
+            parts = np.split(of_chunk, np.searchsorted(of_chunk["hash"], edges))
+            for stream, part in zip(streams, parts, strict=True):
+                stream.write(part.tobytes())
+
+
+def _repeated(staging: Staging, chunk_ids: Sequence[str], entries: npt.NDArray[np.void]) -> dict[str, set[str]]:
+    """By chunk: its ids among these that an earlier chunk has."""
+    values, counts = np.unique(entries["hash"], return_counts=True)
     repeated = values[counts > 1]
     seen: set[str] = set()
     later: dict[str, set[str]] = {}
-    for chunk_id, mine in zip(chunk_ids, by_chunk, strict=True):
-        if not np.isin(mine, repeated).any():
-            continue
+    for number in np.unique(entries["chunk"][np.isin(entries["hash"], repeated)]):
         # Two ids can have one hash: the ids themselves decide.
-        for dialogue_id in _ids(staging, chunk_id, repeated):
+        for dialogue_id in _ids(staging, chunk_ids[number], repeated):
             if dialogue_id in seen:
-                later.setdefault(chunk_id, set()).add(dialogue_id)
+                later.setdefault(chunk_ids[number], set()).add(dialogue_id)
             seen.add(dialogue_id)
     return later
 
