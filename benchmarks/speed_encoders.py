@@ -32,13 +32,13 @@ from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, R
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
-from cachetools import LRUCache
 from tokenizers.processors import RobertaProcessing
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel, pipeline
 
+from encoders.kept import KeptVectors
 from encoders.packing import TOKEN_BUDGET, packs
 from encoders.turn import PackedTurns, TurnEncoderConfig
 from labelers.model import CACHED_PAIRS, GROUP_TURNS, TOKENIZER, Model, ModelConfig
@@ -221,31 +221,24 @@ class Faultline(Contender):
         self.model.prepare()
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        kept: LRUCache[str, Tensor] = LRUCache(CACHED_PAIRS)
-        vectors: list[Tensor] = []
+        kept: KeptVectors[str] = KeptVectors(CACHED_PAIRS)
         with torch.inference_mode():
-            for start in range(0, len(texts), GROUP_TURNS):
-                group = texts[start : start + GROUP_TURNS]
-                known = {text: kept[text] for text in group if text in kept}
-                new = [text for text in dict.fromkeys(group) if text not in known]
-                known.update(zip(new, self._encode(new), strict=True))
-                kept.update((text, known[text]) for text in new)
-                vectors += [known[text] for text in group]
-        return torch.stack(vectors)
+            groups = (texts[start : start + GROUP_TURNS] for start in range(0, len(texts), GROUP_TURNS))
+            return torch.cat([kept.look_up(group, self._encode) for group in groups])
 
     def operations(self, texts: Sequence[str]) -> float:
         tokens = sum(len(turn.ids) for turn in self.model.tokenizer.names(list(dict.fromkeys(texts))))
         return _operations(tokens, self.model.turn_encoder.words.config)
 
-    def _encode(self, texts: Sequence[str]) -> list[Tensor]:
+    def _encode(self, texts: Sequence[str]) -> Tensor:
         model = self.model
         turns = model.tokenizer.names(texts)
-        vectors: dict[int, Tensor] = {}
+        vectors, order = [], []
         for indexes, packing in packs([len(turn.ids) for turn in turns], model.device):
             packed = PackedTurns.of([turns[index] for index in indexes], packing, model.tokenizer.pad_id)
-            encoded = model.turn_encoder.names(model.turn_encoder.tokens(packed), packed)
-            vectors.update(zip(indexes.tolist(), encoded, strict=True))
-        return [vectors[index] for index in range(len(turns))]
+            vectors.append(model.turn_encoder.names(model.turn_encoder.tokens(packed), packed))
+            order.append(indexes)
+        return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
 
 class MatrixProduct(Contender):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -26,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from cachetools import LRUCache
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -35,6 +33,7 @@ from encoders.batching import WINDOWS, batches
 from encoders.devices import placed
 from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
 from encoders.features import turn_features
+from encoders.kept import KeptVectors
 from encoders.packing import packs, ranges
 from encoders.text import TokenizedTurn, TurnTokenizer
 from encoders.turn import PackedTurns, TurnEncoder, TurnEncoderConfig
@@ -97,9 +96,7 @@ class Model(nn.Module):
         self.failure_point = FailurePointLabeler(shared, Understanding(self.intent, self.slots))
         self.rephrase = RephraseLabeler(shared)
         self._names: EncodedOntology | None = None
-        self._pairs: LRUCache[tuple[str, str], Tensor] = LRUCache(CACHED_PAIRS)
-        # Threads share the model (such as those of a Dask worker), and the cache reorders itself when it is read.
-        self._pairs_lock = threading.Lock()
+        self._pairs: KeptVectors[tuple[str, str]] = KeptVectors(CACHED_PAIRS)
 
     @property
     def labelers(self) -> dict[Label, Labeler]:
@@ -287,19 +284,13 @@ class Model(nn.Module):
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
+
+        def encode(unknown: list[tuple[str, str]]) -> Tensor:
+            return self._encode_names([f"{words(name)} = {value}" for name, value in unknown])
+
         # Assistants speak of the same things all day, and a pair's vector is the same whichever it is encoded with.
-        with self._pairs_lock:
-            vectors = {pair: self._pairs[pair] for pair in pairs if pair in self._pairs}
-        unknown = [pair for pair in pairs if pair not in vectors]
         with torch.no_grad():
-            encoded = self._encode_names([f"{words(name)} = {value}" for name, value in unknown])
-        vectors.update(zip(unknown, encoded, strict=True))
-        if not self.training:
-            # Copies, since a row would keep all of `encoded`.
-            kept = [(pair, vectors[pair].clone()) for pair in unknown]
-            with self._pairs_lock:
-                self._pairs.update(kept)
-        return torch.stack([vectors[pair] for pair in pairs]) if pairs else encoded
+            return self._pairs.look_up(pairs, encode, keep=not self.training)
 
     def _apply(self, *arguments: Any, **options: Any) -> Model:
         # Whatever moves or converts the weights: what was kept was of the former ones.
@@ -313,8 +304,7 @@ class Model(nn.Module):
         return super().train(mode)
 
     def _forget(self) -> None:
-        with self._pairs_lock:
-            self._pairs.clear()
+        self._pairs.clear()
         self._names = None
 
     # Files

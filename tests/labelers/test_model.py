@@ -19,6 +19,7 @@ from cachetools import LRUCache
 from tokenizers import Tokenizer
 
 import labelers
+from encoders.kept import KeptVectors
 from labelers.base import Encoded
 from labelers.model import CONFIG, MANIFEST, TOKENIZER, WEIGHTS, Model, ModelError
 from schemas.labels import DialogueLabels, Label
@@ -150,7 +151,8 @@ def test_threads_share_a_model(model: Model, monkeypatch: pytest.MonkeyPatch) ->
         ontology = Ontology((Service(name, intents=(Intent(f"{name} now"), Intent(f"not {name}"))),))
         return msgspec.json.encode(model.label([_dialogue(each, *turns) for each in ("a", "b", "c")], ontology))
 
-    model._pairs = Slow(2)
+    model._pairs = KeptVectors(2)
+    model._pairs._rows = Slow(2)
     monkeypatch.setattr("labelers.model.GROUP_TURNS", 2)
     names = ["one", "two", "six"]
     with ThreadPoolExecutor(3) as threads:

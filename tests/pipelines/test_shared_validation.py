@@ -16,7 +16,7 @@ from pipelines.staging import Staging
 from schemas.labels import TABLES
 
 DIALOGUES = 60
-SHARES = 6
+SHARES = 5
 
 Command = Callable[..., list[str]]
 
@@ -129,6 +129,6 @@ def test_a_share_that_a_runner_loses_fails_the_run_and_is_validated_by_the_next(
     assert main(command("out")) == 0
     said = capfd.readouterr().err
     assert f"going on after the {2 * DIALOGUES} turns" in said
-    assert f"in {SHARES // 2} shares." in said
+    assert "in 3 shares." in said
     rows, _ = counts(tmp_path / "out" / "validation.json")
     assert rows["turns"] == 2 * DIALOGUES

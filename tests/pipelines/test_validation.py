@@ -283,16 +283,13 @@ def test_counts_do_not_depend_on_parts_and_batches(tmp_path: Path) -> None:
 
 def test_what_was_found_in_some_parts_adds_up_to_what_is_in_all(tmp_path: Path) -> None:
     rows = good_rows(6)
-    rows["goals"][1]["goal_id"] = ""
-    rows["goals"][4]["goal_id"] = ""
+    rows["dialogues"][1]["success_confidence"] = rows["dialogues"][4]["success_confidence"] = 7.0
     rows["dialogues"][5]["turn_count"] = 4
-    halves = [{name: some[:half] for name, some in rows.items()} for half in (3, 6)]
-    halves[1] = {name: some[len(halves[0][name]) :] for name, some in rows.items()}
-    # As they come from a worker.
     found = []
-    for number, half in enumerate(halves):
-        (tmp_path / str(number)).mkdir()
-        findings = examine(write(tmp_path / str(number), {name: some for name, some in half.items() if some}))
+    for name, part in (("first", slice(3)), ("second", slice(3, None))):
+        (tmp_path / name).mkdir()
+        findings = examine(write(tmp_path / name, {table: some[part] for table, some in rows.items() if some[part]}))
+        # As it comes from a worker.
         found.append(msgspec.json.decode(msgspec.json.encode(findings), type=Findings))
     report = conclude(found)
     (tmp_path / "all").mkdir()
@@ -300,8 +297,8 @@ def test_what_was_found_in_some_parts_adds_up_to_what_is_in_all(tmp_path: Path) 
     assert report.rows == whole.rows
     failures = {(each.frame, each.column): each for each in report.failures}
     assert failures.keys() == {(each.frame, each.column) for each in whole.failures}
-    empty = failures["goals", "goal_id"]
-    assert (empty.element_count, empty.unexpected_count, empty.examples) == (6, 2, ["d1", "d4"])
+    sure = failures["dialogues", "success_confidence"]
+    assert (sure.element_count, sure.unexpected_count, sure.examples) == (6, 2, ["d1", "d4"])
     assert ("totals", "turns, dialogues.turn_count") in failures
 
 
