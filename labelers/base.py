@@ -28,10 +28,9 @@ from schemas.ontology import Ontology
 
 IGNORE = -100
 """Target of a question that nobody answered."""
-TURNS = 1_024
-"""Turns that a labeler scores at a time where a turn has many rows (its tokens, the turns before it, all names): all of
-a dialogue of thousands of turns would be gigabytes. Dialogues that are labelled together (`labelers.model.GROUP_TURNS`)
-have no more, unless it is a single one."""
+TURNS = 256
+"""Turns that a labeler scores at a time where a turn has many rows (its tokens, the turns before it, all names): more
+take more memory than encoding them did, all of a dialogue of thousands of turns gigabytes."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from encoders.devices import placed
 from encoders.dialogue import DialogueEncoder, DialogueEncoderConfig, windows
 from encoders.features import turn_features
 from encoders.kept import KeptVectors
+from encoders.memory import give_back
 from encoders.packing import packs, ranges
 from encoders.text import TokenizedTurn, TurnTokenizer
 from encoders.turn import PackedTurns, TurnEncoder, TurnEncoderConfig
@@ -123,10 +124,13 @@ class Model(nn.Module):
                 names = self._names = self.encode_ontology(ontology or self.ontology)
             for group in groups(dialogues, GROUP_TURNS):
                 labelled += self._label_group(group, names)
+                give_back()
         return labelled
 
     def _label_group(self, dialogues: Sequence[Dialogue], names: EncodedOntology) -> list[DialogueLabels]:
         encoded, shortened = self._encode(dialogues, names)
+        # Most of what the encoders used is free now, and no labeler needs as much in one piece.
+        give_back()
         goals = self.goal_segmentation.decode(encoded)
         turns_of_goals = [_turns_of_goals(turns) for turns in goals]
         success = self.goal_evaluation.decode(

@@ -9,10 +9,8 @@ becomes a row of `rejected`.
 
 from __future__ import annotations
 
-import ctypes
 import datetime as dt
 import functools
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from labelers.model import GROUP_TURNS, Model, groups
+from encoders.memory import give_back
+from labelers.model import Model
 from pipelines import storage
 from pipelines.chunks import Chunk, Container
 from pipelines.errors import RunFailed, UserError
@@ -72,20 +71,9 @@ def label_chunk(chunk: Chunk, work: Work) -> None:
     if not staging.is_finished(chunk.id):
         result = _label_chunk(chunk, work)
         staging.write_json(staging.result(chunk.id), result)
-        _give_back_memory()
+        give_back()
     if chunk.spooled:
         storage.delete([chunk.path])
-
-
-def _give_back_memory() -> None:
-    """Gives the memory that is no longer needed back to the system.
-
-    The C library and Arrow keep what is freed. As groups of dialogues are never quite alike, that becomes more from
-    group to group, and is most at the end of a chunk: after 800 thousand turns a third more than after ten.
-    """
-    pa.default_memory_pool().release_unused()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
 
 
 def _label_chunk(chunk: Chunk, work: Work) -> ChunkResult:
@@ -182,10 +170,7 @@ def label_items(model: Model, items: Sequence[Item], work: Work) -> Iterator[_La
 
 def _label_together(model: Model, items: Sequence[Item], work: Work) -> _Labelled:
     dialogues = [item.dialogue for item in items if item.dialogue is not None]
-    labels: list[DialogueLabels] = []
-    for group in groups(dialogues, GROUP_TURNS):
-        labels += model.label(group, work.ontology)
-        _give_back_memory()
+    labels = model.label(dialogues, work.ontology)
     by_date: dict[str | None, list[DialogueLabels]] = {}
     profiles: dict[str | None, list[dict[str, object]]] = {None: []}
     for dialogue, labelled in zip(dialogues, labels, strict=True):

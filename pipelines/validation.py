@@ -33,6 +33,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
+from encoders.memory import give_back
+
 BATCH_ROWS = 100_000
 EXAMPLES = 5
 """Offending rows that a report names for each expectation."""
@@ -166,6 +168,7 @@ def examine(parts: Mapping[str, Sequence[str]], *, batch_rows: int = BATCH_ROWS)
                 for frame_name, frame in frames.items():
                     _add(sums, suites.check(frame_name, frame))
                 totals.update(expectations.totals(frames))
+                give_back()
             _add(sums, suites.check(f"{name}.parts", expectations.parts_frame(name, schemas)))
     return Findings(rows, list(sums.values()), dict(totals))
 
