@@ -1,7 +1,7 @@
 """Vectors that are kept because the same will be asked for again.
 
 They lie in one block of memory. If each had some of its own, it would lie between the large and short-lived tensors
-of the encoders, and keep the pages around it from being given back to the system: three thousand vectors held 80 MiB.
+of the encoders, and keep the pages around it from being given back to the system.
 """
 
 from __future__ import annotations
