@@ -65,12 +65,12 @@ class PlainModel(Model):
             tokens += [states[1 : 1 + count] for states, count in zip(batch.states, counts, strict=True)]
         return self.turn_encoder(torch.cat(pooled), numbers, categories), torch.cat(tokens)
 
-    def _encode_names(self, texts: Sequence[str]) -> Tensor:
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
         vectors = [batch.mean(batch.mask) for batch in self._batches(self.tokenizer.names(texts))]
         return torch.cat(vectors) if vectors else torch.zeros(0, self.turn_encoder.words.config.hidden_size)
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
-        return self._encode_names([f"{words(name)} = {value}" for name, value in pairs])
+        return self.encode_texts([f"{words(name)} = {value}" for name, value in pairs])
 
     def _batches(self, turns: Sequence[TokenizedTurn]) -> Iterator[_Batch]:
         encoder, padding = self.turn_encoder, self.tokenizer.pad_id

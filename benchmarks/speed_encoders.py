@@ -39,8 +39,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel, pipeline
 
 from encoders.kept import KeptVectors
-from encoders.packing import TOKEN_BUDGET, packs
-from encoders.turn import PackedTurns, TurnEncoderConfig
+from encoders.packing import TOKEN_BUDGET
+from encoders.turn import TurnEncoderConfig
 from labelers.model import CACHED_PAIRS, GROUP_TURNS, TOKENIZER, Model, ModelConfig
 from pipelines.options import LOCAL_RUNNER
 from pipelines.tracking import resolve_model
@@ -224,21 +224,11 @@ class Faultline(Contender):
         kept: KeptVectors[str] = KeptVectors(CACHED_PAIRS)
         with torch.inference_mode():
             groups = (texts[start : start + GROUP_TURNS] for start in range(0, len(texts), GROUP_TURNS))
-            return torch.cat([kept.look_up(group, self._encode) for group in groups])
+            return torch.cat([kept.look_up(group, self.model.encode_texts) for group in groups])
 
     def operations(self, texts: Sequence[str]) -> float:
         tokens = sum(len(turn.ids) for turn in self.model.tokenizer.names(list(dict.fromkeys(texts))))
         return _operations(tokens, self.model.turn_encoder.words.config)
-
-    def _encode(self, texts: Sequence[str]) -> Tensor:
-        model = self.model
-        turns = model.tokenizer.names(texts)
-        vectors, order = [], []
-        for indexes, packing in packs([len(turn.ids) for turn in turns], model.device):
-            packed = PackedTurns.of([turns[index] for index in indexes], packing, model.tokenizer.pad_id)
-            vectors.append(model.turn_encoder.names(model.turn_encoder.tokens(packed), packed))
-            order.append(indexes)
-        return torch.cat(vectors)[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
 
 class MatrixProduct(Contender):

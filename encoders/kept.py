@@ -32,17 +32,15 @@ class KeptVectors(Generic[K]):
 
     def look_up(self, keys: Sequence[K], encode: Callable[[list[K]], Tensor], *, keep: bool = True) -> Tensor:
         """(keys, E) vectors. `encode` is asked once for all that are not kept; `keep`: from now on they are."""
-        known, vectors = self._known(keys)
-        if vectors is not None and len(known) == len(set(keys)):
-            encoded = vectors
-        else:
-            unknown = [key for key in dict.fromkeys(keys) if key not in known]
+        rows, vectors = self._known(keys)
+        unknown = [key for key in dict.fromkeys(keys) if key not in rows]
+        if unknown or vectors is None:
             new = encode(unknown)
             if keep:
                 self._keep(unknown, new)
-            known.update({key: len(known) + row for row, key in enumerate(unknown)})
-            encoded = new if vectors is None else torch.cat([vectors, new])
-        return encoded[placed(np.array([known[key] for key in keys], np.int64), encoded.device)]
+            rows.update({key: row for row, key in enumerate(unknown, start=len(rows))})
+            vectors = new if vectors is None else torch.cat([vectors, new])
+        return vectors[placed(np.array([rows[key] for key in keys], np.int64), vectors.device)]
 
     def clear(self) -> None:
         """Forgets all."""

@@ -269,13 +269,13 @@ class Model(nn.Module):
         """(names, E)."""
         rows = {entry.name: row for row, entry in enumerate(named)}
         texts = sorted({(rows[entry.name], _described(entry)) for entry in entries})
-        vectors = self._encode_names([text for _, text in texts])
+        vectors = self.encode_texts([text for _, text in texts])
         of = torch.tensor([row for row, _ in texts], dtype=torch.long, device=vectors.device)
         counts = torch.bincount(of, minlength=len(named)).unsqueeze(-1)
         return torch.zeros(len(named), vectors.shape[1], device=vectors.device).index_add(0, of, vectors) / counts
 
-    def _encode_names(self, texts: Sequence[str]) -> Tensor:
-        """(names, E)."""
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """(texts, E) vectors of single texts, such as names with their descriptions."""
         if not texts:
             return torch.zeros(0, self.turn_encoder.words.config.hidden_size, device=self.device)
         names = self.tokenizer.names(texts)
@@ -290,7 +290,7 @@ class Model(nn.Module):
         """(P, E). Many and short: they are read with the words encoder as it is, not trained through."""
 
         def encode(unknown: list[tuple[str, str]]) -> Tensor:
-            return self._encode_names([f"{words(name)} = {value}" for name, value in unknown])
+            return self.encode_texts([f"{words(name)} = {value}" for name, value in unknown])
 
         # Assistants speak of the same things all day, and a pair's vector is the same whichever it is encoded with.
         with torch.no_grad():

@@ -274,14 +274,15 @@ def _validated(
         parts = parts_by_table(some)
         return {table: [staging.part(part) for part in parts.get(table, [])] for table in (LOGS, *TABLES)}
 
-    shared = [paths(share) for share in shares(results, SHARE_ROWS)]
+    shared = list(shares(results, SHARE_ROWS))
     if len(shared) <= SHARES_ALONE:
         return validate_parts(paths(results))
     _say(f"The workers validate what they have labelled, in {len(shared):,} shares.", console)
     # What an earlier try has found may have been in other shares.
     storage.delete_folder(staging.findings)
     with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(lambda number: staging.write_json(staging.share(number), shared[number]), range(len(shared))))
+        files = [staging.share(number) for number in range(len(shared))]
+        list(pool.map(staging.write_json, files, map(paths, shared)))
     _run(plan, beam_options, lambda pipeline: graph.build_validation(pipeline, staging, len(shared)))
     found = len(storage.list_files(staging.findings))
     if found != len(shared):
