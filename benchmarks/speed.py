@@ -1,7 +1,7 @@
 """How fast Faultline reads dialogues, beside the usual ways, on this machine.
 
     pip install '.[bench]'
-    python benchmarks/speed.py [--quick] [--turns N] [--output DIR]
+    python benchmarks/speed.py [--quick] [--turns N] [--only encoders|jobs|sizes …] [--output DIR]
 
 - *Encoder*: vectors of texts as they come and of distinct ones, at RoBERTa-base's size with random weights, by
   Faultline, by a `pipeline` of transformers, by Beam's RunInference with its stock handler, by sentence-transformers,
@@ -113,6 +113,14 @@ class Criterion:
     @property
     def met(self) -> bool:
         return self.measured <= self.needed if self.at_most else self.measured >= self.needed
+
+
+class Part(StrEnum):
+    """What can be measured without the rest."""
+
+    ENCODERS = "encoders"
+    JOBS = "jobs"
+    SIZES = "sizes"
 
 
 class Size(NamedTuple):
@@ -490,7 +498,7 @@ class Section(NamedTuple):
 
 
 def sections(results: Results) -> Iterator[Section]:
-    """The report."""
+    """The report, of what was measured."""
     yield Section(
         "Criteria",
         ("criterion", "needed", "measured", "rounds", "met"),
@@ -506,9 +514,16 @@ def sections(results: Results) -> Iterator[Section]:
         ],
         "".join(f"Skipped: {each}. " for each in results.skipped),
     )
-    texts = results.texts
-    assert texts is not None
-    yield Section(
+    if results.texts:
+        yield _encoder_section(results, results.texts)
+    if results.jobs:
+        yield from _job_sections(results)
+    if results.sizes:
+        yield _size_section(results)
+
+
+def _encoder_section(results: Results, texts: Texts) -> Section:
+    return Section(
         "Encoder, RoBERTa-base",
         ("way", "texts a second, median", "off the vectors of transformers, of their length"),
         [
@@ -519,6 +534,9 @@ def sections(results: Results) -> Iterator[Section]:
         f"The bare matrix product: {statistics.median(results.matrix) / 1e9:,.0f} GFLOP/s. Of {texts.number:,} texts "
         f"{texts.distinct:.0%} are distinct, of each {GROUP_TURNS:,} {texts.distinct_of_group:.0%}.",
     )
+
+
+def _job_sections(results: Results) -> Iterator[Section]:
     agreed = results.agreement
     moved = ", ".join(f"{label} {count:,}" for label, count in agreed["differences"].items()) or "none"
     yield Section(
@@ -537,7 +555,10 @@ def sections(results: Results) -> Iterator[Section]:
             for name in results.stages[0]
         ],
     )
-    yield Section(
+
+
+def _size_section(results: Results) -> Section:
+    return Section(
         "Size of the log, and processes",
         (
             "turns",
@@ -566,7 +587,7 @@ def sections(results: Results) -> Iterator[Section]:
 
 
 def plot(results: Results, path: Path) -> None:
-    """The ratios and what they should be, as bars."""
+    """The ratios and what they should be, as bars; sizes have none."""
     ratios = [each for each in results.criteria if each.kind is Kind.RATIO]
     shares = [each for each in results.criteria if each.kind is Kind.SHARE and not each.at_most]
     figure, both = plt.subplots(2, 1, figsize=(9, 5), height_ratios=(len(ratios), len(shares)), layout="constrained")
@@ -614,9 +635,18 @@ def main() -> None:
         "--turns", type=int, default=FULL.sizes[-1], help="of the largest simulated log (default: %(default)s)"
     )
     parser.add_argument("--quick", action="store_true", help="one round of little: does it work?")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        type=Part,
+        choices=list(Part),
+        metavar="PART",
+        help=f"what to measure, of {', '.join(Part)} (default: all)",
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--output", type=Path, help="folder of the report (default: a new temporary one)")
     options = parser.parse_args()
+    parts: Sequence[Part] = options.only or list(Part)
     scale = QUICK if options.quick else replace(FULL, sizes=_sizes(options.turns))
     output = options.output or Path(tempfile.mkdtemp(prefix="faultline-speed-"))
     output.mkdir(parents=True, exist_ok=True)
@@ -632,18 +662,27 @@ def main() -> None:
         for each in work:
             each.mkdir()
         log = Log(REAL, "dstc2") if REAL.exists() else simulated(work[0], SIMULATED_TURNS, 1)[0]
-        compare_encoders(results, log, scale, work[1], options.threads, say)
-        compare_jobs(results, log, scale, work[2], options.threads, say)
-        grow(results, scale, work[3], options.threads, say)
+        if Part.ENCODERS in parts:
+            compare_encoders(results, log, scale, work[1], options.threads, say)
+        if Part.JOBS in parts:
+            compare_jobs(results, log, scale, work[2], options.threads, say)
+        if Part.SIZES in parts:
+            grow(results, scale, work[3], options.threads, say)
     report = list(sections(results))
     (output / "speed.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
     measured_on = ", ".join(f"{name} {value}" for name, value in results.machine.items())
-    texts = [f"# Speed\n\n{measured_on}; {log.path.name}\n", *(section.markdown() for section in report)]
+    logs = f"encoders and jobs: {log.path.name}, sizes: simulated logs"
+    texts = [f"# Speed\n\n{measured_on}; {logs}\n", *(section.markdown() for section in report)]
     (output / "speed.md").write_text("\n".join(texts), encoding="utf-8")
-    plot(results, output / "speed.png")
+    picture = output / "speed.png"
+    if results.texts or results.jobs:
+        plot(results, picture)
+    else:
+        picture.unlink(missing_ok=True)
     for section in report:
         out.print(section.table())
-    out.print(f"{output}: speed.md, speed.png, speed.json", highlight=False, soft_wrap=True)
+    written = ", ".join(path.name for path in sorted(output.glob("speed.*")))
+    out.print(f"{output}: {written}", highlight=False, soft_wrap=True)
 
 
 def _sizes(turns: int) -> tuple[int, ...]:

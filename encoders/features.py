@@ -19,7 +19,7 @@ from rapidfuzz import fuzz
 from encoders import grounding
 from encoders.grounding import GROUNDING, Grounding
 from encoders.hypotheses import Hypotheses, Pair, clip, posterior, response_text
-from schemas.log import AsrHypothesis, Dialogue, NluHypothesis, Turn
+from schemas.log import AsrHypothesis, Dialogue, EntityResolution, NluHypothesis, Turn
 
 MISSING = math.nan
 CATEGORY_BUCKETS = 1024
@@ -161,6 +161,8 @@ class _Row:
         nlu = [each.score for each in turn.nlu if each.score is not None]
         er = [each.score for each in turn.entities if each.score is not None]
         asr_weights, nlu_weights = posterior(asr), posterior(nlu)
+        # What is first in a list need not have a score where what follows has.
+        asr_score, nlu_score, er_score = _first_score(turn.asr), _first_score(turn.nlu), _first_score(turn.entities)
         alternatives = [clip(each.text) for each in turn.asr[1:6]]
         top = turn.nlu[0] if turn.nlu else None
         values = [slot.value for slot in top.slots if slot.value] if top else []
@@ -168,23 +170,23 @@ class _Row:
         seconds = _seconds(turn.started_at, turn.ended_at)
         prompt = self.prompt
         return [
-            asr[0] if asr else MISSING,
-            asr[0] - asr[1] if len(asr) > 1 else MISSING,
-            asr_weights[0] if asr else MISSING,
+            asr_score,
+            asr_score - asr[1] if len(asr) > 1 else MISSING,
+            MISSING if math.isnan(asr_score) else asr_weights[0],
             _entropy(asr_weights) if asr else MISSING,
             len(turn.asr) if turn.asr else MISSING,
             _mean([fuzz.ratio(text, each) for each in alternatives]),
             next((rank for rank, each in enumerate(turn.asr) if not each.text), len(turn.asr)) if turn.asr else MISSING,
-            nlu[0] if nlu else MISSING,
-            nlu[0] - nlu[1] if len(nlu) > 1 else MISSING,
+            nlu_score,
+            nlu_score - nlu[1] if len(nlu) > 1 else MISSING,
             _entropy(nlu_weights) if nlu else MISSING,
             len(turn.nlu) if turn.nlu else MISSING,
             len(top.slots) if top else MISSING,
             sum(w for w, each in zip(nlu_weights, turn.nlu, strict=False) if each.intent == top.intent)
             if top and len(nlu) == len(turn.nlu)
             else MISSING,
-            er[0] if er else MISSING,
-            er[0] - er[1] if len(er) > 1 else MISSING,
+            er_score,
+            er_score - er[1] if len(er) > 1 else MISSING,
             len(turn.entities) if turn.entities else MISSING,
             turn.wake_score if turn.wake_score is not None else MISSING,
             words,
@@ -286,7 +288,7 @@ def _top(turn: Turn | None, field: str) -> str | None:
     return getattr(turn.nlu[0], field) if turn and turn.nlu else None
 
 
-def _first_score(hypotheses: Sequence[AsrHypothesis] | Sequence[NluHypothesis]) -> float:
+def _first_score(hypotheses: Sequence[AsrHypothesis | NluHypothesis | EntityResolution]) -> float:
     score = hypotheses[0].score if hypotheses else None
     return MISSING if score is None else score
 

@@ -18,7 +18,7 @@ from transformers import RobertaConfig
 
 from benchmarks import speed_encoders
 from benchmarks.plain_model import PlainModel
-from benchmarks.speed import Criterion, Kind
+from benchmarks.speed import Criterion, Kind, Results, Size, sections
 from benchmarks.speed_jobs import NEAR, differences, read_labels, run_compare, run_straightforward
 from labelers.model import TOKENIZER, Model
 from schemas.labels import TABLES, DialogueLabels, Label
@@ -157,3 +157,11 @@ def test_a_criterion_is_judged_by_the_median_of_its_rounds() -> None:
     assert Criterion("faster", 3.0, [1.0, 3.5, 9.0]).met
     assert not Criterion("faster", 3.0, [9.0, 2.5, 1.0]).met
     assert not Criterion("growth", 0.1, [0.2], Kind.SHARE, at_most=True).met
+
+
+def test_the_report_has_a_section_of_what_was_measured_alone() -> None:
+    small, large = (Size(turns, turns / 400, 0.002, 900 << 20, 1, 2) for turns in (10_000, 1_000_000))
+    report = list(sections(Results({}, sizes=[small, large, small])))
+    assert [section.title for section in report] == ["Criteria", "Size of the log, and processes"]
+    assert [row[0] for row in report[1].rows] == ["10,000", "1,000,000", "10,000"]
+    assert report[1].rows[1][6:] == ("900 MiB", "1.389")

@@ -84,6 +84,18 @@ def test_scores_beyond_float32_stay_finite(score: float) -> None:
     assert not any(math.isnan(row[name]) for name in ("asr_posterior", "asr_entropy", "nlu_margin", "wake_score"))
 
 
+def test_a_first_hypothesis_without_a_score_does_not_take_that_of_the_second() -> None:
+    turn = Turn(
+        asr=[AsrHypothesis(text="hi"), AsrHypothesis(text="ho", score=0.3)],
+        nlu=[NluHypothesis(intent="a"), NluHypothesis(intent="b", score=0.4)],
+        entities=[EntityResolution(slot="x"), EntityResolution(slot="x", score=0.5)],
+    )
+    first, second = _features(turn, turn)
+    names = ("asr_score", "asr_margin", "asr_posterior", "nlu_score", "nlu_margin", "er_score", "er_margin")
+    assert all(math.isnan(first[name]) for name in (*names, "asr_score_next", "nlu_score_next"))
+    assert math.isnan(second["asr_score_previous"])
+
+
 def test_log_probabilities_give_a_posterior_as_probabilities_do() -> None:
     weights = (0.6, 0.3, 0.1)
     logs, shares = (
