@@ -159,6 +159,16 @@ class Learner(ABC):
         """The arithmetic of the networks in a step."""
         return torch.autocast(self.model.device.type, torch.bfloat16)
 
+    def keep(self, start: Mapping[str, Tensor], share: float) -> None:
+        """Moves the averaged weights that way towards `start`, parameters by name: the share 1 would be all of it.
+
+        Once all is learned, it keeps more of what a model could do that the logs do not ask for (Wortsman et al. 2022,
+        *Robust fine-tuning of zero-shot models*).
+        """
+        with torch.no_grad():
+            for name, average in self._average.items():
+                average.lerp_(start[name], share)
+
     def finish(self) -> None:
         """Puts the averaged weights into the model, rounded to what is stored."""
         with torch.no_grad():

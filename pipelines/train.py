@@ -80,6 +80,7 @@ class TrainSettings:
     annotations: tuple[str, ...]
     output: str
     sizes: Sizes
+    init_share: float
     precision: float
     seed: int
     tracking_uri: str
@@ -118,6 +119,8 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
         for name in ("layers", "vocabulary", "width"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is of a new model; --init {options.init} has its own: leave it out.")
+    if options.init_share == 1:
+        raise UserError("--init-share 1 must be less than 1: nothing would be learned.")
     if not 0 < options.precision < 1:
         raise UserError(f"--precision {options.precision:g} must be more than 0 and less than 1.")
     return TrainSettings(
@@ -130,6 +133,7 @@ def parse(argv: Sequence[str] | None) -> TrainSettings:
         annotations=tuple(options.annotations),
         output=storage.absolute(options.output),
         sizes=sizes(options),
+        init_share=options.init_share,
         precision=options.precision,
         seed=options.seed,
         tracking_uri=options.mlflow_tracking_uri or default_tracking_uri(storage.absolute(options.output)),
@@ -155,7 +159,13 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
     feedback = _feedback(training, console)
     config = TrainingConfig(precision=settings.precision, seed=settings.seed)
     model, is_new = _start(settings, training)
+    if is_new and settings.init_share:
+        raise UserError(
+            f"--init-share keeps what a model has learned of labels, and --init {settings.sizes.init} has learned "
+            "none: leave it out."
+        )
     begun_from = model.version
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     training = [
         source._replace(targets=noisy_targets(model, source.dialogues, each.targets, anew=is_new))
         if each and each.turns
@@ -166,6 +176,7 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
     trainer = Trainer(model, training, config)
     checkpoint = Path(settings.output, CHECKPOINT)
     history = learn(trainer, checkpoint, _fingerprint(settings, training, begun_from), console)
+    trainer.keep(start, settings.init_share)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
     if unset := [label for label in Label if label not in calibration]:
@@ -189,6 +200,7 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
         parameters={
             **asdict(config),
             "init": settings.sizes.init,
+            "init_share": settings.init_share,
             "inputs": ", ".join(source.name for source in training),
             "feedback_weights": ", ".join(f"{source.feedback_weight:g}" for source in training),
         },
@@ -316,7 +328,7 @@ def _write_record(
         "skipped_steps": trainer.skipped,
         "minutes": round(summary.seconds / 60, 1),
         "config": asdict(trainer.config),
-        "init": {"model_version": begun_from}
+        "init": {"model_version": begun_from, "share": settings.init_share}
         if begun_from
         else {
             "encoder": Path(settings.sizes.init).name,
@@ -374,6 +386,14 @@ def _parser() -> OptionParser:
         parser,
         "a whole model that goes on learning (builtin, the folder of one, what faultline pretrain has made, or "
         "models:/NAME@ALIAS or models:/NAME/VERSION of MLflow), or only the words encoder of a new model: ",
+    )
+    add(
+        "--init-share",
+        type=fraction,
+        default=0.0,
+        metavar="SHARE",
+        help="how much of a whole model that the training starts from is kept, less than 1: the weights are the mean "
+        "of its, times SHARE, and of those that were learned (default: %(default)g)",
     )
     add(
         "--precision",

@@ -58,7 +58,10 @@ def test_a_whole_model_goes_on_learning(trained: Path, tmp_path: Path) -> None:
     command = ["train", "--input", str(LOGS), "--output", str(tmp_path), "--threads", "1"]
     assert main([*command, "--init", str(trained / "model")]) == 0
     after = Model.load(tmp_path / "model")
-    assert json.loads((tmp_path / "model" / "training.json").read_text())["init"] == {"model_version": before.version}
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["init"] == {
+        "model_version": before.version,
+        "share": 0,
+    }
     assert after.config == before.config
     assert after.ontology == before.ontology
     old, new = before.float().state_dict(), after.float().state_dict()
@@ -66,6 +69,21 @@ def test_a_whole_model_goes_on_learning(trained: Path, tmp_path: Path) -> None:
     # A few steps change the words a little; another model's would be others altogether.
     name = "turn_encoder.words.embeddings.word_embeddings.weight"
     assert 0 < (old[name] - new[name]).norm() < 0.2 * old[name].norm()
+
+
+def test_a_share_of_the_model_it_started_from_is_kept(trained: Path, tmp_path: Path) -> None:
+    command = ["train", "--input", str(LOGS), "--threads", "1", "--init", str(trained / "model")]
+    weights = [Model.load(trained / "model").float().state_dict()]
+    for share in ("0", "0.75"):
+        assert main([*command, "--output", str(tmp_path / share), "--init-share", share]) == 0
+        record = json.loads((tmp_path / share / "model" / "training.json").read_text())
+        assert record["init"]["share"] == float(share)
+        weights.append(Model.load(tmp_path / share / "model").float().state_dict())
+    # Of what a few steps move by more than it is rounded by, how far on the way it went.
+    for name in ("turn_encoder.words.encoder.layer.0.output.dense.bias", "failure_point.evidence.layers.0.0.weight"):
+        start, learned, kept = (each[name] for each in weights)
+        way = learned - start
+        assert float(((kept - start) * way).sum() / (way * way).sum()) == pytest.approx(0.25, abs=0.01)
 
 
 def test_the_model_is_registered_as_it_is_on_disk(trained: Path) -> None:
@@ -262,6 +280,8 @@ def test_a_checkpoint_that_is_none_is_one_sentence(
         (["--annotations", "{other}"], "names no dialogue of the inputs"),
         (["--init", "{empty}"], "cannot be loaded as a RoBERTa checkpoint"),
         (["--init", "builtin"], "--width is of a new model; --init builtin has its own"),
+        (["--init-share", "1"], "--init-share 1 must be less than 1"),
+        (["--init-share", ".5"], "has learned none: leave it out"),
         (["--alias", "latest"], "--alias: 'latest' is no alias"),
         (["--alias", "V2"], "--alias: 'V2' is no alias"),
         (["--alias", "prod.1"], "--alias: 'prod.1' is no alias"),
