@@ -60,7 +60,7 @@ def test_training_starts_from_it(pretrained: Path, tmp_path: Path) -> None:
     # The logs' scores are not those that it was pretrained on, which had none.
     assert model.turn_encoder.features.numbers.edges.std() > 0
     record = json.loads((tmp_path / "model" / "training.json").read_text())
-    assert record["init"] == {"model_version": Model.load(pretrained).version}
+    assert record["init"] == {"model_version": Model.load(pretrained).version, "share": 0.0}
 
 
 def test_logs_without_dialogues_are_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
