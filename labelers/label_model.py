@@ -108,6 +108,8 @@ class Supervision(NamedTuple):
     """for each dialogue (turns,): P(defect); NaN where no function votes, or where the failure point is annotated"""
     report: list[FunctionReport]
     """one a function"""
+    model: LabelModel
+    """by which the votes were weighed"""
 
     @property
     def turns(self) -> int:
@@ -115,15 +117,18 @@ class Supervision(NamedTuple):
         return int(sum(np.isfinite(each).sum() for each in self.targets))
 
 
-def supervise(dialogues: Sequence[Dialogue]) -> Supervision:
-    """Noisy targets for the turns of one assistant's dialogues: functions are not equally right about all of them."""
+def supervise(dialogues: Sequence[Dialogue], model: LabelModel | None = None) -> Supervision:
+    """Noisy targets for the turns of one assistant's dialogues: functions are not equally right about all of them.
+
+    By the label model of other dialogues of this assistant, or, where none is given, by one learned from these.
+    """
     votes = cast(dialogues)
     says_defect = np.array([function.vote is Vote.DEFECT for function in FUNCTIONS])
-    model = LabelModel.fit(votes, says_defect)
+    model = model or LabelModel.fit(votes, says_defect)
     truth = _annotated_defects(dialogues)
     targets = np.where(np.isnan(truth), model.probabilities(votes), np.nan)
     ends = np.cumsum([len(dialogue.turns) for dialogue in dialogues])[:-1]
-    return Supervision(np.split(targets, ends), _report(votes, says_defect, model, truth))
+    return Supervision(np.split(targets, ends), _report(votes, says_defect, model, truth), model)
 
 
 def _annotated_defects(dialogues: Sequence[Dialogue]) -> Floats:

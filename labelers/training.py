@@ -8,6 +8,8 @@
   sources; the point of decision, of a labeler that has one: the best F1 of its positive answers, as a mean over the
   sources, too; and the threshold below which a labeler abstains: the lowest confidence at which what is kept has the
   asked-for precision.
+- Where no failure point is annotated, feedback still says how many turns failed, and which these likely are: the point
+  of decision is that with the best F1 against the noisy targets.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from torch.nn import functional
 from labelers import slots
 from labelers.base import IGNORE, Encoded, EncodedOntology, Labeler, positives
 from labelers.evidence import Lesson
-from labelers.failure_point import POINTS
+from labelers.failure_point import POINTS, FailurePointLabeler
 from labelers.learning import Learner, LearningConfig, Source, Step
 from labelers.model import GROUP_TURNS, Model, groups
 from schemas.labels import Label
@@ -44,6 +46,9 @@ NEVER = 2.0
 
 _DECISIONS = torch.linspace(0.1, 0.9, 81)
 """Points of decision to choose from."""
+
+FEWEST_VOTED = 100
+"""Turns with a noisy target without which no point of decision is chosen by these."""
 
 FEEDBACK = "feedback"
 """The loss of the noisy targets."""
@@ -186,8 +191,9 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     """Sets every labeler's temperature, decision and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, decision where there is one, coverage and precision of what is kept,
-    number of questions. A label that nothing here annotates is left out: it keeps what it has. An annotated answer that
-    cannot be given, such as an intent that is out of reach, has no say in the temperature; what is given is wrong.
+    number of questions. A label that nothing here annotates is left out: it keeps what it has, but for the decision of
+    the failure point, which the sources' noisy targets set then. An annotated answer that cannot be given, such as an
+    intent that is out of reach, has no say in the temperature; what is given is wrong.
     """
     report: dict[Label, dict[str, float]] = {}
     # Kept, since that takes less memory than the dialogues that were trained on.
@@ -201,6 +207,8 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
             labeler = model.labelers[label]
             answered = _answered(labeler, encoded)
             found = _calibrate(labeler, answered, precision) if answered else None
+            if found is None and label is Label.FAILURE_POINT:
+                found = _decide_by_feedback(model.failure_point, sources, encoded)
         if found is not None:
             report[label] = found
     return report
@@ -238,7 +246,7 @@ def _answered(labeler: Labeler, encoded: Sequence[tuple[int, Encoded]]) -> list[
 def _calibrate(labeler: Labeler, sources: list[list[_Answered]], precision: float) -> dict[str, float]:
     _set_temperature(labeler, sources)
     if labeler.positive is not None:
-        _set_decision(labeler, labeler.positive, sources)
+        _set_decision(labeler, [_positive(labeler, labeler.positive, source) for source in sources])
     confidence, right = [], []
     for scores, answers in itertools.chain(*sources):
         probabilities = labeler.probabilities(scores)
@@ -314,15 +322,41 @@ def _set_threshold(labeler: Labeler, sure: Tensor, right: Tensor, precision: flo
     }
 
 
-def _set_decision(labeler: Labeler, positive: slice, sources: list[list[_Answered]]) -> None:
+def _positive(labeler: Labeler, positive: slice, source: Sequence[_Answered]) -> tuple[Tensor, Tensor]:
+    """(M,) probability that the answer is a positive one, and (M,) 1 where it is, else 0."""
+    probability = torch.cat([labeler.probabilities(each.scores)[:, positive].sum(dim=-1) for each in source])
+    kinds = positives(positive, source[0].scores.shape[1])
+    return probability, torch.cat([kinds[each.answers] for each in source]).float()
+
+
+def _decide_by_feedback(
+    labeler: FailurePointLabeler, sources: Sequence[Source], encoded: Sequence[tuple[int, Encoded]]
+) -> dict[str, float] | None:
+    """None where the sources have too few noisy targets."""
+    defects = []
+    for number, source in enumerate(sources):
+        if not source.targets or not source.dialogues:
+            continue
+        of_source = [labeler.probabilities(labeler.scores(each)) for group, each in encoded if group == number]
+        probability = torch.cat(of_source)[:, labeler.positive].sum(dim=-1)
+        expected = 1 - torch.from_numpy(np.concatenate(source.targets)[:, 0]).float()
+        known = ~expected.isnan()
+        if known.any():
+            defects.append((probability[known], expected[known]))
+    if sum(len(expected) for _, expected in defects) < FEWEST_VOTED:
+        return None
+    _set_decision(labeler, defects)
+    return {"decision": float(labeler.decision)}
+
+
+def _set_decision(labeler: Labeler, sources: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """For each source (M,) the model's probability that the answer is a positive one, and (M,) that in truth."""
     curves = []
-    for source in sources:
-        probability = torch.cat([labeler.probabilities(each.scores)[:, positive].sum(dim=-1) for each in source])
-        kinds = positives(positive, source[0].scores.shape[1])
-        truth = torch.cat([kinds[each.answers] for each in source])
+    for probability, truth in sources:
         given = probability[:, None] >= _DECISIONS
         if truth.any():
-            curves.append(2 * (given & truth[:, None]).sum(dim=0) / (given.sum(dim=0) + truth.sum()))
+            found = (given * truth[:, None]).sum(dim=0)
+            curves.append(2 * found / (given.sum(dim=0) + truth.sum()))
     if curves:
         f1 = torch.stack(curves).mean(dim=0)
         # Where several are as good, such as in a log of few turns, that which is nearest to the middle of them.

@@ -172,6 +172,16 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
         else source
         for source, each in zip(training, feedback, strict=True)
     ]
+    # Weighed as in the training part, which has more votes to learn that from. Of what failed only whether it did
+    # counts here.
+    validation = [
+        source._replace(
+            targets=noisy_targets(model, source.dialogues, supervise(source.dialogues, each.model).targets, anew=True)
+        )
+        if each and each.turns and source.dialogues
+        else source
+        for source, each in zip(validation, feedback, strict=True)
+    ]
     fit_evidence(model, training, config, anew=is_new)
     trainer = Trainer(model, training, config)
     checkpoint = Path(settings.output, CHECKPOINT)
@@ -179,7 +189,7 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
     trainer.keep(start, settings.init_share)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
-    if unset := [label for label in Label if label not in calibration]:
+    if unset := [label for label in Label if "temperature" not in calibration.get(label, {})]:
         console.print(
             f"The validation part has no annotated {', '.join(unset)}: "
             + (
@@ -189,6 +199,9 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
             )
             + (" those of the model that this one started from." if begun_from else " from these.")
         )
+    if Label.FAILURE_POINT in unset and Label.FAILURE_POINT in calibration:
+        decision = calibration[Label.FAILURE_POINT]["decision"]
+        console.print(f"By feedback, a turn is a failure from a defect probability of {decision:.2f} on.")
     with written(folder) as draft:
         version = model.save(draft)
         summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)

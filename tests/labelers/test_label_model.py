@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from labelers.label_model import SHARES, LabelModel, supervise
+from labelers.labelling_functions import FUNCTIONS, cast
 from schemas.log import Dialogue, FailurePoint, Turn, TurnAnnotation
 
 SAYS_DEFECT = np.array([True, True, True, False, False, False])
@@ -97,3 +98,12 @@ def test_an_annotated_turn_has_no_noisy_target() -> None:
     feedback = supervise(_dialogues([FailurePoint.ASR, None]))
     assert [list(np.isfinite(each)) for each in feedback.targets] == [[False, False], [True, False]]
     assert feedback.turns == 1
+
+
+def test_votes_are_weighed_as_other_dialogues_taught() -> None:
+    taught = LabelModel(0.2, np.full(len(FUNCTIONS), 0.9))
+    feedback = supervise(_dialogues([None]), taught)
+    [targets] = feedback.targets
+    assert feedback.model is taught
+    assert targets == pytest.approx(taught.probabilities(cast(_dialogues([None]))), nan_ok=True)
+    assert targets[0] > supervise(_dialogues([None])).targets[0][0]

@@ -284,6 +284,55 @@ def test_intents_are_calibrated_on_those_that_are_in_reach(tiny_model_dir: Path)
     assert float(model.intent.temperature) == pytest.approx(report["temperature"])
 
 
+def _spoken(count: int, annotated: FailurePoint | None = None) -> tuple[Source, np.ndarray]:
+    """Turns that differ, with noisy targets of which every fifth is missing; and the targets, P(defect)."""
+    said = [
+        validate(
+            Dialogue(
+                dialogue_id=str(index),
+                turns=[
+                    Turn(
+                        text="x" * (index % 23 + 1),
+                        annotation=TurnAnnotation(failure_point=annotated) if annotated else None,
+                    )
+                ],
+            )
+        )
+        for index in range(count)
+    ]
+    defects = np.random.default_rng(0).random(count) ** 2
+    defects[::5] = np.nan
+    targets = [np.array([[1 - each, *[0.0] * (len(POINTS) - 1)]]) for each in defects]
+    return _source(said)._replace(targets=targets), defects
+
+
+def test_feedback_says_from_which_probability_on_a_turn_is_a_failure(tiny_model_dir: Path) -> None:
+    model = Model.load(tiny_model_dir).float()
+    source, defects = _spoken(300)
+    before = float(model.failure_point.temperature), float(model.failure_point.threshold)
+    report = calibrate(model, [source], 0.9)
+    assert report == {Label.FAILURE_POINT: {"decision": float(model.failure_point.decision)}}
+    assert (float(model.failure_point.temperature), float(model.failure_point.threshold)) == before
+    known = np.isfinite(defects)
+    probability = np.array([each.turns[0].defect_probability for each in model.label(source.dialogues)])[known]
+
+    def expected_f1(decision: float) -> float:
+        found = probability >= decision
+        return float(2 * defects[known][found].sum() / (found.sum() + defects[known].sum()))
+
+    best = max(expected_f1(decision) for decision in np.linspace(0.1, 0.9, 801))
+    assert expected_f1(float(model.failure_point.decision)) == pytest.approx(best, abs=0.02)
+
+
+def test_feedback_on_few_turns_or_beside_annotations_decides_nothing(tiny_model_dir: Path) -> None:
+    model = Model.load(tiny_model_dir).float()
+    few, _ = _spoken(100)
+    assert calibrate(model, [few], 0.9) == {}
+    annotated, _ = _spoken(20, annotated=FailurePoint.ASR)
+    alone = calibrate(model, [annotated._replace(targets=())], 0.9)[Label.FAILURE_POINT]
+    assert calibrate(model, [annotated, _spoken(300)[0]], 0.9)[Label.FAILURE_POINT] == alone
+
+
 @pytest.mark.parametrize("precision", [0.8, 0.9])
 def test_of_the_slots_that_calibration_keeps_so_many_are_right(precision: float, tiny_model_dir: Path) -> None:
     # The network knows nothing: it accepts what was understood, and the surer it was, the surer.

@@ -146,6 +146,25 @@ def test_a_model_goes_on_learning_from_logs_that_nobody_annotated(
         assert f" {each.name} " in said
 
 
+def test_of_many_logs_feedback_says_what_is_a_failure(
+    trained: Path, unannotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "logs.jsonl"
+    dialogues = [json.loads(line) for line in unannotated.read_text().splitlines()]
+    with logs.open("w") as stream:
+        for copy in range(30):
+            for dialogue in dialogues:
+                stream.write(json.dumps({**dialogue, "dialogue_id": f"{copy}-{dialogue['dialogue_id']}"}) + "\n")
+    command = ["train", "--input", str(logs), "--init", str(trained / "model"), "--threads", "1", "--passes", "0.02"]
+    assert main([*command, "--output", str(tmp_path / "training")]) == 0
+    decision = float(Model.load(tmp_path / "training" / "model").failure_point.decision)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"By feedback, a turn is a failure from a defect probability of {decision:.2f} on." in said
+    assert "no annotated goal, intent, slots, failure_point, rephrase" in said
+    record = json.loads((tmp_path / "training" / "model" / "training.json").read_text())
+    assert record["calibration"]["failure_point"] == {"decision": decision}
+
+
 def test_a_new_model_can_be_made_from_feedback_alone(
     command: Callable[..., list[str]], unannotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
