@@ -8,8 +8,8 @@
   sources; the point of decision, of a labeler that has one: the best F1 of its positive answers, as a mean over the
   sources, too; and the threshold below which a labeler abstains: the lowest confidence at which what is kept has the
   asked-for precision.
-- Where no failure point is annotated, feedback still says how many turns failed, and which these likely are: the point
-  of decision is that with the best F1 against the noisy targets.
+- Where no failure point is annotated, feedback still says how many turns failed, and which these likely are: their
+  temperature and point of decision are those with the least loss and the best F1 against the noisy targets.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ NEVER = 2.0
 
 _DECISIONS = torch.linspace(0.1, 0.9, 81)
 """Points of decision to choose from."""
+_TEMPERATURES = torch.logspace(math.log10(0.3), math.log10(4), 60)
+"""Temperatures to choose from."""
 
 FEWEST_VOTED = 100
-"""Turns with a noisy target without which no point of decision is chosen by these."""
+"""Turns with a noisy target without which nothing is calibrated by these."""
 
 FEEDBACK = "feedback"
 """The loss of the noisy targets."""
@@ -191,8 +193,8 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
     """Sets every labeler's temperature, decision and threshold from annotated dialogues that it was not trained on.
 
     Returns, by label: temperature, threshold, decision where there is one, coverage and precision of what is kept,
-    number of questions. A label that nothing here annotates is left out: it keeps what it has, but for the decision of
-    the failure point, which the sources' noisy targets set then. An annotated answer that cannot be given, such as an
+    number of questions. A label that nothing here annotates is left out: it keeps what it has. Only of failure points
+    the sources' noisy targets set temperature and decision then. An annotated answer that cannot be given, such as an
     intent that is out of reach, has no say in the temperature; what is given is wrong.
     """
     report: dict[Label, dict[str, float]] = {}
@@ -208,7 +210,7 @@ def calibrate(model: Model, sources: Sequence[Source], precision: float) -> dict
             answered = _answered(labeler, encoded)
             found = _calibrate(labeler, answered, precision) if answered else None
             if found is None and label is Label.FAILURE_POINT:
-                found = _decide_by_feedback(model.failure_point, sources, encoded)
+                found = _calibrate_by_feedback(model.failure_point, sources, encoded)
         if found is not None:
             report[label] = found
     return report
@@ -278,16 +280,15 @@ def _set_temperature(labeler: Labeler, sources: Sequence[Sequence[_Answered]]) -
     possible = list(filter(None, map(_possible, sources)))
     if not possible:
         return
-    candidates = torch.logspace(math.log10(0.3), math.log10(4), 60)
-    losses = torch.zeros(len(candidates))
+    losses = torch.zeros(len(_TEMPERATURES))
     for source in possible:
         # The mean of each: the largest log is not more like the user's than the smallest.
         of_source = [
             sum(float(functional.cross_entropy(each.scores / t, each.answers, reduction="sum")) for each in source)
-            for t in candidates
+            for t in _TEMPERATURES
         ]
         losses += torch.tensor(of_source) / sum(len(each.answers) for each in source)
-    labeler.temperature.fill_(float(candidates[losses.argmin()]))
+    labeler.temperature.fill_(float(_TEMPERATURES[losses.argmin()]))
 
 
 def _possible(source: Sequence[_Answered]) -> list[_Answered]:
@@ -329,24 +330,33 @@ def _positive(labeler: Labeler, positive: slice, source: Sequence[_Answered]) ->
     return probability, torch.cat([kinds[each.answers] for each in source]).float()
 
 
-def _decide_by_feedback(
+def _calibrate_by_feedback(
     labeler: FailurePointLabeler, sources: Sequence[Source], encoded: Sequence[tuple[int, Encoded]]
 ) -> dict[str, float] | None:
-    """None where the sources have too few noisy targets."""
-    defects = []
+    """Sets temperature and decision; None, and nothing is set, where the sources have too few noisy targets."""
+    asked: list[tuple[Tensor, Tensor]] = []
     for number, source in enumerate(sources):
         if not source.targets or not source.dialogues:
             continue
-        of_source = [labeler.probabilities(labeler.scores(each)) for group, each in encoded if group == number]
-        probability = torch.cat(of_source)[:, labeler.positive].sum(dim=-1)
+        scores = torch.cat([labeler.scores(each).float() for group, each in encoded if group == number])
         expected = 1 - torch.from_numpy(np.concatenate(source.targets)[:, 0]).float()
         known = ~expected.isnan()
         if known.any():
-            defects.append((probability[known], expected[known]))
-    if sum(len(expected) for _, expected in defects) < FEWEST_VOTED:
+            asked.append((scores[known], expected[known]))
+    if sum(len(expected) for _, expected in asked) < FEWEST_VOTED:
         return None
-    _set_decision(labeler, defects)
-    return {"decision": float(labeler.decision)}
+
+    def defects(temperature: Tensor) -> list[tuple[Tensor, Tensor]]:
+        labeler.temperature.copy_(temperature)
+        return [(labeler.probabilities(scores)[:, labeler.positive].sum(dim=-1), each) for scores, each in asked]
+
+    # In float32 a sum of probabilities can be more than 1.
+    losses = [
+        sum(float(functional.binary_cross_entropy(found.clamp(0, 1), each)) for found, each in defects(temperature))
+        for temperature in _TEMPERATURES
+    ]
+    _set_decision(labeler, defects(_TEMPERATURES[int(np.argmin(losses))]))
+    return {"temperature": float(labeler.temperature), "decision": float(labeler.decision)}
 
 
 def _set_decision(labeler: Labeler, sources: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -189,7 +189,7 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
     trainer.keep(start, settings.init_share)
     trainer.finish()
     calibration = calibrate(model, validation, settings.precision)
-    if unset := [label for label in Label if "temperature" not in calibration.get(label, {})]:
+    if unset := [label for label in Label if "threshold" not in calibration.get(label, {})]:
         console.print(
             f"The validation part has no annotated {', '.join(unset)}: "
             + (
@@ -200,8 +200,11 @@ def _train(settings: TrainSettings, folder: Path) -> TrainSummary:
             + (" those of the model that this one started from." if begun_from else " from these.")
         )
     if Label.FAILURE_POINT in unset and Label.FAILURE_POINT in calibration:
-        decision = calibration[Label.FAILURE_POINT]["decision"]
-        console.print(f"By feedback, a turn is a failure from a defect probability of {decision:.2f} on.")
+        by_feedback = calibration[Label.FAILURE_POINT]
+        console.print(
+            f"But feedback sets the temperature of failure points, to {by_feedback['temperature']:.2f}, and a turn is "
+            f"one from a defect probability of {by_feedback['decision']:.2f} on."
+        )
     with written(folder) as draft:
         version = model.save(draft)
         summary = TrainSummary(version, folder, trainer.step, time.monotonic() - started, calibration)

@@ -306,22 +306,32 @@ def _spoken(count: int, annotated: FailurePoint | None = None) -> tuple[Source, 
     return _source(said)._replace(targets=targets), defects
 
 
-def test_feedback_says_from_which_probability_on_a_turn_is_a_failure(tiny_model_dir: Path) -> None:
+def test_feedback_calibrates_failure_points_that_nobody_annotated(tiny_model_dir: Path) -> None:
     model = Model.load(tiny_model_dir).float()
+    labeler = model.failure_point
     source, defects = _spoken(300)
-    before = float(model.failure_point.temperature), float(model.failure_point.threshold)
+    threshold = float(labeler.threshold)
     report = calibrate(model, [source], 0.9)
-    assert report == {Label.FAILURE_POINT: {"decision": float(model.failure_point.decision)}}
-    assert (float(model.failure_point.temperature), float(model.failure_point.threshold)) == before
+    temperature, decision = float(labeler.temperature), float(labeler.decision)
+    assert report == {Label.FAILURE_POINT: {"temperature": temperature, "decision": decision}}
+    assert float(labeler.threshold) == threshold
     known = np.isfinite(defects)
-    probability = np.array([each.turns[0].defect_probability for each in model.label(source.dialogues)])[known]
+
+    def probability(temperature: float) -> np.ndarray:
+        labeler.temperature.fill_(temperature)
+        return np.array([each.turns[0].defect_probability for each in model.label(source.dialogues)])[known]
+
+    def expected_loss(temperature: float) -> float:
+        p, q = probability(temperature), defects[known]
+        return float(-(q * np.log(p) + (1 - q) * np.log(1 - p)).mean())
 
     def expected_f1(decision: float) -> float:
-        found = probability >= decision
+        found = probability(temperature) >= decision
         return float(2 * defects[known][found].sum() / (found.sum() + defects[known].sum()))
 
-    best = max(expected_f1(decision) for decision in np.linspace(0.1, 0.9, 801))
-    assert expected_f1(float(model.failure_point.decision)) == pytest.approx(best, abs=0.02)
+    others = np.linspace(0.3, 4, 12)
+    assert expected_loss(temperature) == pytest.approx(min(map(expected_loss, others)), abs=0.01)
+    assert expected_f1(decision) == pytest.approx(max(map(expected_f1, np.linspace(0.1, 0.9, 81))), abs=0.01)
 
 
 def test_feedback_on_few_turns_or_beside_annotations_decides_nothing(tiny_model_dir: Path) -> None:

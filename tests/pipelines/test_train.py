@@ -157,12 +157,14 @@ def test_of_many_logs_feedback_says_what_is_a_failure(
                 stream.write(json.dumps({**dialogue, "dialogue_id": f"{copy}-{dialogue['dialogue_id']}"}) + "\n")
     command = ["train", "--input", str(logs), "--init", str(trained / "model"), "--threads", "1", "--passes", "0.02"]
     assert main([*command, "--output", str(tmp_path / "training")]) == 0
-    decision = float(Model.load(tmp_path / "training" / "model").failure_point.decision)
+    labeler = Model.load(tmp_path / "training" / "model").failure_point
+    temperature, decision = float(labeler.temperature), float(labeler.decision)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"By feedback, a turn is a failure from a defect probability of {decision:.2f} on." in said
+    assert f"feedback sets the temperature of failure points, to {temperature:.2f}," in said
+    assert f"a turn is one from a defect probability of {decision:.2f} on." in said
     assert "no annotated goal, intent, slots, failure_point, rephrase" in said
     record = json.loads((tmp_path / "training" / "model" / "training.json").read_text())
-    assert record["calibration"]["failure_point"] == {"decision": decision}
+    assert record["calibration"]["failure_point"] == {"temperature": temperature, "decision": decision}
 
 
 def test_a_new_model_can_be_made_from_feedback_alone(
