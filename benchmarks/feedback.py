@@ -24,7 +24,17 @@ from rich.console import Console
 from rich.table import Table
 
 from labelers.failure_point import POINTS
-from labelers.metrics import Estimate, Floats, Sample, Statistic, classification, detection, found, roc_auc
+from labelers.metrics import (
+    Estimate,
+    Floats,
+    Sample,
+    Statistic,
+    calibration,
+    classification,
+    detection,
+    found,
+    roc_auc,
+)
 from labelers.model import Model
 from pipelines import train
 from pipelines.cli import guarded
@@ -103,7 +113,9 @@ def _of_turns(sample: Sample, asked: FailurePoints, labels: Sequence[DialogueLab
     counts = np.bincount(asked.truth, minlength=len(POINTS))
     counted = [str(point) for point, count in zip(POINTS, counts, strict=True) if count >= _FEWEST]
     flagged, defects = predicted != CORRECT, asked.defects
-    ranked = detection(sample, 1 - probabilities[:, CORRECT], defects)
+    probability = 1 - probabilities[:, CORRECT]
+    ranked = detection(sample, probability, defects)
+    calibrated = calibration(sample, probability, defects)
     decided = found(sample, defects & flagged, ~defects & flagged, defects & ~flagged)
     named = classification(sample, asked.truth, predicted, [str(point) for point in POINTS], counted)
 
@@ -111,6 +123,7 @@ def _of_turns(sample: Sample, asked: FailurePoints, labels: Sequence[DialogueLab
         return {
             "defect average precision": ranked(weights)["average_precision"],
             "defect F1": decided(weights)["f1"],
+            "defect calibration error": calibrated(weights)["calibration_error"],
             f"macro-F1 ({', '.join(counted)})": named(weights)["macro_f1"],
         }
 

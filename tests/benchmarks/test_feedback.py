@@ -39,5 +39,6 @@ def test_the_difference_is_of_the_two_scores(tiny_model_dir: Path) -> None:
     for before, after, difference in compared.values():
         assert difference.value == pytest.approx(after.value - before.value)
         assert difference.low <= difference.value <= difference.high
+    assert compared["defect calibration error"][1].value == 0 < compared["defect calibration error"][0].value
     assert compared["defect F1"][1].value == compared["defect average precision"][1].value == 1
     assert compared["success ROC AUC"][2].high == 0
