@@ -24,17 +24,17 @@ from pipelines.cli import guarded
 from pipelines.distributions import MODERATE, QUANTITIES, Drift, drifts
 from pipelines.errors import UserError
 from pipelines.labelled import Labelled
-from pipelines.options import positive
+from pipelines.options import positive, seed, whole_number
 
 
 def main() -> None:
     """Compares the pairs, and prints what came of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--labels", required=True, metavar="DIR", help="an --output of faultline label")
-    parser.add_argument("--dialogues", type=int, required=True, metavar="N", help="dialogues of each sample")
-    parser.add_argument("--pairs", type=int, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--dialogues", type=whole_number, required=True, metavar="N", help="dialogues of each sample")
+    parser.add_argument("--pairs", type=whole_number, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--threshold", type=positive, default=MODERATE, metavar="PSI", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="default: %(default)s")
     options = parser.parse_args()
     with Labelled.open(options.labels) as labelled:
         compared = [drifts(*pair).drifts for pair in pairs(labelled, options.dialogues, options.pairs, options.seed)]
@@ -47,7 +47,7 @@ def pairs(labelled: Labelled, dialogues: int, count: int, seed: int) -> Iterator
     Raises `UserError` where the output has too few dialogues.
     """
     ids = labelled.connection.sql("SELECT dataset, dialogue_id FROM dialogues ORDER BY ALL").to_arrow_table()
-    if dialogues < 1 or len(ids) < 2 * dialogues:
+    if len(ids) < 2 * dialogues:
         raise UserError(f"{labelled.folder} has {len(ids):,} dialogues: give a --dialogues of 1 to {len(ids) // 2:,}.")
     generator = np.random.default_rng(seed)
     for _ in range(count):
