@@ -346,16 +346,16 @@ def _calibrate_by_feedback(
     if sum(len(expected) for _, expected in asked) < FEWEST_VOTED:
         return None
 
-    def defects(temperature: Tensor) -> list[tuple[Tensor, Tensor]]:
-        labeler.temperature.copy_(temperature)
+    def defects() -> list[tuple[Tensor, Tensor]]:
         return [(labeler.probabilities(scores)[:, labeler.positive].sum(dim=-1), each) for scores, each in asked]
 
-    # In float32 a sum of probabilities can be more than 1.
-    losses = [
-        sum(float(functional.binary_cross_entropy(found.clamp(0, 1), each)) for found, each in defects(temperature))
-        for temperature in _TEMPERATURES
-    ]
-    _set_decision(labeler, defects(_TEMPERATURES[int(np.argmin(losses))]))
+    losses = []
+    for temperature in _TEMPERATURES:
+        labeler.temperature.copy_(temperature)
+        # In float32 a sum of probabilities can be more than 1.
+        losses.append(sum(float(functional.binary_cross_entropy(p.clamp(0, 1), each)) for p, each in defects()))
+    labeler.temperature.copy_(_TEMPERATURES[int(np.argmin(losses))])
+    _set_decision(labeler, defects())
     return {"temperature": float(labeler.temperature), "decision": float(labeler.decision)}
 
 

@@ -284,21 +284,10 @@ def test_intents_are_calibrated_on_those_that_are_in_reach(tiny_model_dir: Path)
     assert float(model.intent.temperature) == pytest.approx(report["temperature"])
 
 
-def _spoken(count: int, annotated: FailurePoint | None = None) -> tuple[Source, np.ndarray]:
+def _voted_on(count: int) -> tuple[Source, np.ndarray]:
     """Turns that differ, with noisy targets of which every fifth is missing; and the targets, P(defect)."""
     said = [
-        validate(
-            Dialogue(
-                dialogue_id=str(index),
-                turns=[
-                    Turn(
-                        text="x" * (index % 23 + 1),
-                        annotation=TurnAnnotation(failure_point=annotated) if annotated else None,
-                    )
-                ],
-            )
-        )
-        for index in range(count)
+        validate(Dialogue(dialogue_id=str(index), turns=[Turn(text="x" * (index % 23 + 1))])) for index in range(count)
     ]
     defects = np.random.default_rng(0).random(count) ** 2
     defects[::5] = np.nan
@@ -309,7 +298,7 @@ def _spoken(count: int, annotated: FailurePoint | None = None) -> tuple[Source, 
 def test_feedback_calibrates_failure_points_that_nobody_annotated(tiny_model_dir: Path) -> None:
     model = Model.load(tiny_model_dir).float()
     labeler = model.failure_point
-    source, defects = _spoken(300)
+    source, defects = _voted_on(300)
     threshold = float(labeler.threshold)
     report = calibrate(model, [source], 0.9)
     temperature, decision = float(labeler.temperature), float(labeler.decision)
@@ -336,11 +325,12 @@ def test_feedback_calibrates_failure_points_that_nobody_annotated(tiny_model_dir
 
 def test_feedback_on_few_turns_or_beside_annotations_decides_nothing(tiny_model_dir: Path) -> None:
     model = Model.load(tiny_model_dir).float()
-    few, _ = _spoken(100)
+    few, _ = _voted_on(100)
     assert calibrate(model, [few], 0.9) == {}
-    annotated, _ = _spoken(20, annotated=FailurePoint.ASR)
-    alone = calibrate(model, [annotated._replace(targets=())], 0.9)[Label.FAILURE_POINT]
-    assert calibrate(model, [annotated, _spoken(300)[0]], 0.9)[Label.FAILURE_POINT] == alone
+    voted, _ = _voted_on(300)
+    annotated = _source(_requests(20))
+    alone = calibrate(model, [annotated], 0.9)[Label.FAILURE_POINT]
+    assert calibrate(model, [annotated._replace(targets=voted.targets[:20]), voted], 0.9)[Label.FAILURE_POINT] == alone
 
 
 @pytest.mark.parametrize("precision", [0.8, 0.9])
